@@ -76,9 +76,9 @@ def legend() -> alt.Legend:
     )
 
 
-def forest(rows: Rows, title: str, *, zero: bool = False, colors: Mapping[str, str] | None = None) -> Chart:
+def forest(rows: Rows, title: str, *, rules: Sequence[float] = (), colors: Mapping[str, str] | None = None) -> Chart:
     """Estimates with intervals, one row per line: ``name, value, low, high`` and a ``group`` that
-    determines the color.
+    determines the color. ``rules`` are values with a vertical line.
     """
     groups = list(dict.fromkeys(str(row["group"]) for row in rows))
     codes = encode_names(dict.fromkeys([*groups, *(row["name"] for row in rows), *(colors or ())]))
@@ -99,10 +99,9 @@ def forest(rows: Rows, title: str, *, zero: bool = False, colors: Mapping[str, s
     )
     dots = base.mark_point(filled=True, size=95, opacity=1).encode(x="value:Q", tooltip=tips)
     layers = [bars, dots]
-    if zero:
-        layers.insert(
-            0, alt.Chart(table([{"at": 0}])).mark_rule(strokeDash=[4, 4], color=neutral_color()).encode(x="at:Q")
-        )
+    if rules:
+        lines = alt.Chart(table([{"at": at} for at in rules]))
+        layers.insert(0, lines.mark_rule(strokeDash=[4, 4], color=neutral_color()).encode(x="at:Q"))
     return alt.layer(*layers).properties(height=max(120, 30 * len(rows) + 40))
 
 

@@ -6,6 +6,7 @@ import base64
 from collections.abc import Mapping, Sequence
 
 from evalsvc.analysis.composite_index import CompositeScore
+from evalsvc.analysis.leaderboard import interval_of
 from evalsvc.dashboards import pictures
 from evalsvc.dashboards.formatting import ARROWS, html, interval, number, with_error
 from evalsvc.dashboards.i18n import metric_name, say
@@ -54,7 +55,7 @@ def report(
         parts.append(f"<p><b>{say('gates.title')} {gate}: {html(status)}</b> {html(reason, 500)}</p>")
     rows = "".join(
         f"<tr><td>{html(metric_name(row.label))} {ARROWS[row.direction]}<td class=n>{with_error(row.value, row.stderr)}"
-        f"<td class=n>{interval(row.ci_low, row.ci_high)}<td>{html(row.unit)}<td class=n>{row.n:,}"
+        f"<td class=n>{interval(*interval_of(row, 'sampled'))}<td>{html(row.unit)}<td class=n>{row.n:,}"
         f"<td>{html(row.protocol)}"
         for row in scores
     )

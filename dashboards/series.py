@@ -6,6 +6,7 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
+from evalsvc.analysis.leaderboard import interval_of
 from evalsvc.dashboards.formatting import interval, number
 from evalsvc.gates.reports.text import limit as limit_words
 from evalsvc.metrics.registry import METRICS, Quantity
@@ -24,7 +25,8 @@ def lines(points: list[Point], failures: list[Failed], log: bool) -> list[dict[s
     rows = []
     for point in points:
         run = sum(step < point.step for step in gaps[point.line])
-        low, high = (point.value if end is None else end for end in (point.ci_low, point.ci_high))
+        ends = interval_of(point, "sampled")
+        low, high = (point.value if end is None else end for end in ends)
         rows.append(
             {
                 "model": point.line,
@@ -33,7 +35,7 @@ def lines(points: list[Point], failures: list[Failed], log: bool) -> list[dict[s
                 "low": max(low, point.value / 100) if log else low,
                 "high": high,
                 "run": f"{point.line}/{run}",
-                "words": interval(point.ci_low, point.ci_high),
+                "words": interval(*ends),
             }
         )
     return rows

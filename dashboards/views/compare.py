@@ -11,9 +11,10 @@ from evalsvc.analysis.leaderboard import Difference, Side, unknown_references, u
 from evalsvc.analysis.leaderboard import compare as differences_of
 from evalsvc.analysis.runs import runs_beside
 from evalsvc.core.errors import InputError
+from evalsvc.core.number_format import with_both_errors
 from evalsvc.core.spreadsheets import as_csv
 from evalsvc.dashboards import charts, context, widgets
-from evalsvc.dashboards.formatting import ARROWS, grid, heading, number, safe, with_error
+from evalsvc.dashboards.formatting import ARROWS, grid, heading, number, safe
 from evalsvc.dashboards.i18n import metric_name, metric_names, say
 from evalsvc.dashboards.url_state import choose, switch
 from evalsvc.store import queries
@@ -83,7 +84,7 @@ def _table(scores: dict[str, list[ScoreRow]], baseline: Point, found: dict[str, 
         any_row = next(r for rows_ in scores.values() for r in rows_ if r.label == label)
         row[say("common.metric")] += f" {ARROWS[any_row.direction]}"
         row[f"{baseline.name} · {say('compare.baseline')}"] = (
-            with_error(own[label].value, own[label].stderr) if label in own else "–"
+            with_both_errors(own[label].value, own[label].stderr, None, own[label].target) if label in own else "–"
         )
         for name, differences in found.items():
             row[name] = cell(next((d for d in differences if d.label == label), None))
@@ -100,7 +101,7 @@ def cell(difference: Difference | None) -> str:
         return say("compare.not_comparable", reason=difference.reason)
     ends = difference.interval_sampled or difference.interval
     bounds = f" [{ends[0]:+.3g}, {ends[1]:+.3g}]" if ends else ""
-    value = with_error(difference.b.value, difference.b.stderr)
+    value = with_both_errors(difference.b.value, difference.b.stderr, None, difference.b.target)
     return f"{MARKS[difference.verdict]} {value}  ({difference.value:+.4g}{bounds})"
 
 
@@ -135,7 +136,7 @@ def _show_chart(differences: Sequence[Difference], baseline: str, other: str) ->
     rows = improvements(differences)
     if rows:
         st.header(say("compare.improvement", baseline=safe(baseline), other=safe(other)), anchor=False)
-        chart = charts.forest(rows, say("compare.percent"), zero=True, colors=charts.VERDICT)
+        chart = charts.forest(rows, say("compare.percent"), rules=[0.0], colors=charts.VERDICT)
         charts.show(chart, rows, "compare", say("compare.improvement", baseline=baseline, other=other))
 
 

@@ -125,7 +125,7 @@ def _limits(gate: Gate) -> None:
     if chart_rows:
         st.header(say("gates.evidence"), anchor=False)
         charts.show(
-            charts.forest(chart_rows, say("gates.scaled"), zero=True, colors=charts.STATUS),
+            charts.forest(chart_rows, say("gates.scaled"), rules=[0.0], colors=charts.STATUS),
             chart_rows,
             "evidence",
             say("gates.evidence"),

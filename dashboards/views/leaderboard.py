@@ -26,6 +26,7 @@ from evalsvc.dashboards.formatting import (
     with_error,
 )
 from evalsvc.dashboards.i18n import metric_name, say
+from evalsvc.dashboards.series import right_values
 from evalsvc.dashboards.url_state import choose, choose_many, day, page_number
 from evalsvc.metrics.score import Reference
 from evalsvc.store import dashboard_queries
@@ -107,12 +108,15 @@ def _drawn(points: list[Point], ends: list[Ends], metric: Measured, title: str) 
         for p, (low, high) in list(zip(points, ends, strict=True))[:DRAWN]
     ]
     words = charts.axis_title(metric_name(title), metric.unit, metric.direction)
+    right = right_values(points, log=False)
     charts.show(
-        charts.forest(rows, words),
+        charts.forest(rows, words, rules=[each["value"] for each in right]),
         rows,
         "leaderboard-intervals",
         say("leaderboard.drawn", count=len(rows), metric=metric_name(title)),
     )
+    if right:
+        st.caption(say("trends.right_mark"))
 
 
 def _filter(suite: str, families: list[str], aliases: list[str]) -> Filter:
@@ -176,6 +180,11 @@ def _table(
         **(
             {say("common.of_reference"): [number(p.stderr_reference, 2) for p in points]}
             if any(p.reference_method for p in points)
+            else {}
+        ),
+        **(
+            {say("trends.right"): [None if p.target is None else with_error(p.target, p.target_stderr) for p in points]}
+            if any(p.target is not None for p in points)
             else {}
         ),
         say("leaderboard.spark"): [_spark([q.value for q in path if q.line == p.line]) for p in points],

@@ -53,7 +53,7 @@ def page() -> None:
                 html(point.name),
             )
         with right:
-            _parts(index, {row.label: (row.value, row.stderr) for row in scores}, defined)
+            _parts(index, {row.label: row for row in scores}, defined)
         _other_models(suite, defined)
     _slices(point, sliced)
     verdicts = [(gate.id, title(stored(gate)), gate.verdict["reason"]) for gate in gates[:3]]
@@ -79,14 +79,13 @@ def page() -> None:
         st.iframe(made, height=900)
 
 
-def _parts(
-    index: CompositeScore, scores: Mapping[str, tuple[float, float | None]], defined: Mapping[str, IndexPart]
-) -> None:
+def _parts(index: CompositeScore, scores: Mapping[str, queries.ScoreRow], defined: Mapping[str, IndexPart]) -> None:
     grid(
         [
             {
                 say("common.metric"): metric_name(part.label),
-                say("common.value"): with_error(*scores[part.label]),
+                say("common.value"): with_error(scores[part.label].value, scores[part.label].stderr),
+                say("common.of_reference"): number(scores[part.label].stderr_reference, 2),
                 say("scorecard.points"): part.points,
                 say("scorecard.weight"): f"{part.share:.0%}",
                 say("scorecard.scale"): f"{number(defined[part.label].worst)} → {number(defined[part.label].best)}",

@@ -6,6 +6,7 @@ from typing import Any
 
 import streamlit as st
 
+from evalsvc.analysis.leaderboard import interval_of
 from evalsvc.core.cost import SPEED
 from evalsvc.dashboards import charts, context
 from evalsvc.dashboards.formatting import ARROWS, grid, heading, unique_labels
@@ -106,7 +107,7 @@ def _rows(suite: str, measured: dict[str, Measured], x: str, y: str, models: lis
                 row |= {letter: speed, f"{letter}_low": speed, f"{letter}_high": speed}
             else:
                 point = points.pop(0) if len(points) > 1 else points[0]
-                low, high = (point.value if end is None else end for end in (point.ci_low, point.ci_high))
+                low, high = (point.value if end is None else end for end in interval_of(point, "sampled"))
                 row |= {letter: point.value, f"{letter}_low": low, f"{letter}_high": high}
         if row["x"] is not None and row["y"] is not None:
             rows.append(row)

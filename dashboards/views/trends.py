@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import streamlit as st
 
+from evalsvc.analysis.leaderboard import interval_of
 from evalsvc.dashboards import charts, context
 from evalsvc.dashboards.formatting import grid, heading, interval
 from evalsvc.dashboards.i18n import metric_name, say
@@ -85,7 +86,7 @@ def _table(points: list[Point], metric: Measured) -> None:
             {
                 say("common.model"): model,
                 say("trends.last"): last.value,
-                say("common.interval"): interval(last.ci_low, last.ci_high),
+                say("common.interval"): interval(*interval_of(last, "sampled")),
                 say("trends.at"): last.step,
                 say("trends.best_value"): None if metric.direction == "neutral" else top.value,
                 say("trends.best_at"): None if metric.direction == "neutral" else top.step,

@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Protocol
@@ -13,7 +14,7 @@ from evalsvc.metrics.score import Z95
 
 
 class Scored(Protocol):
-    """A value with an optional standard error."""
+    """A value with an optional standard error, and what the choice of the reference's rows adds to it."""
 
     @property
     def value(self) -> float:
@@ -22,6 +23,10 @@ class Scored(Protocol):
     @property
     def stderr(self) -> float | None:
         """Its standard error; ``None`` if it is unknown."""
+
+    @property
+    def stderr_reference(self) -> float | None:
+        """The standard error of the reference's rows; ``None`` if it is unknown."""
 
 
 @dataclass(frozen=True)
@@ -52,8 +57,9 @@ class CompositeScore:
 def overall(index: Mapping[str, IndexPart], scores: Mapping[str, Scored]) -> CompositeScore | None:
     """Compute the index of a checkpoint; ``None`` if the suite defines none or one of its scores is missing.
 
-    The scores come from the same samples, so their errors are correlated in an unknown way. The error of the index is
-    the weighted sum of theirs, an upper bound for every correlation.
+    Errors count the reference's rows where theirs is known. The scores come from the same samples and rows, so their
+    errors are correlated in an unknown way. The error of the index is the weighted sum of theirs, an upper bound for
+    every correlation.
     """
     if not index or not all(label in scores for label in index):
         return None
@@ -65,6 +71,6 @@ def overall(index: Mapping[str, IndexPart], scores: Mapping[str, Scored]) -> Com
         points = 100 * min(1.0, max(0.0, (score.value - part.worst) / width))
         parts.append(Part(label, points, share))
         unsure |= score.stderr is None
-        stderr += share * 100 * (score.stderr or 0.0) / abs(width)
+        stderr += share * 100 * math.hypot(score.stderr or 0.0, score.stderr_reference or 0.0) / abs(width)
     value = sum(part.share * part.points for part in parts)
     return CompositeScore(value, None if unsure else stderr, tuple(parts))

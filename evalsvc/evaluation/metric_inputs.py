@@ -64,6 +64,7 @@ class MetricInputs:
         self._likelihoods = functools.cache(functools.partial(read_likelihoods, spec, context))
         self.scored = functools.cache(functools.partial(read_scored, spec, context))
         self._states = functools.cache(lambda label: read_states(spec, context, label, self.scored(label)))
+        self.texts = functools.cache(self._drawn_texts)
         self._drawn = functools.cache(lambda name: self._without_failures(self.generated[name]))
         self.units = units_of(context, spec).part(rows)
 
@@ -86,11 +87,8 @@ class MetricInputs:
             facts["tokenizer"] = use.tokenizer or fitting_tokenizer(map(self.split, spec.reference), self.texts)
             settings = {**settings, "tokenizer": TOKENIZERS[facts["tokenizer"]]}
         options = {**metric.options, **use.options}
-        values = {
-            each.argument: self._precomputed(use, each, inputs, options)
-            for each in metric.precomputed
-            if each.is_worthwhile(inputs)
-        }
+        found_once = [each for each in metric.precomputed if each.is_worthwhile(inputs)]
+        values = {each.argument: self._precomputed(use, each, inputs, options) for each in found_once}
         units = self._units_of(use)
         of = {QUANTITY: spec.suite.scored(use.of)} if metric.takes_quantity else {}
         groups = {GROUPS: units.groups} if metric.counts_groups and not use.of_documents else {}
@@ -168,7 +166,7 @@ class MetricInputs:
         likelihoods = self._likelihoods(use.against)
         return likelihoods.column(given.name), likelihoods.facts_for(use.spec.inputs)
 
-    def texts(self) -> list[str]:
+    def _drawn_texts(self) -> list[str]:
         """The samples of a suite of texts, those that could be drawn."""
         texts = read_texts(self.spec, self.context)[self.rows]
         return [text for text, there in zip(texts, self.there, strict=True) if there]

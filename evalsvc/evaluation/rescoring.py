@@ -91,19 +91,20 @@ def rescore_stored(context: EvaluationContext, suite: str | None = None) -> Iter
     Values stay equal bit for bit unless a metric's version rose; errors are those of the current metrics.
     """
     with context.database.read() as session:
-        wanted = [queries.pick_suite(session, suite)] if suite else list(queries.suites(session))
         seed = Evaluation.spec["seed"].as_integer()
         newest = (
             select(func.max(Evaluation.id))
             .where(Evaluation.status == tables.Status.SUCCEEDED)
             .group_by(Evaluation.checkpoint_id, Evaluation.suite_id, seed)
         )
+        if suite:
+            name, _, version = queries.pick_suite(session, suite).partition("@")
+            of_suite = tables.Suite.name == name, tables.Suite.version == int(version)
+            newest = newest.join(Evaluation.suite).where(*of_suite)
         runs = list(session.scalars(select(Evaluation).where(Evaluation.id.in_(newest))))
         titles = names.titles(session, [run.checkpoint for run in runs])
     for run in sorted(runs, key=lambda run: run.id):
         named = f"{run.suite.name}@{run.suite.version}"
-        if named not in wanted:
-            continue
         who = titles[run.checkpoint_id], named, run.spec.get("seed", 0), run.id
         try:
             found = resolve_suite(named, context.database, context.plugins)

@@ -165,6 +165,21 @@ def test_the_leaderboard_says_what_its_ranks_hold_for_and_a_switch_changes_it(us
     assert any("hold on this reference file" in each.value for each in shown["fixed"].caption)
 
 
+def test_pages_show_the_error_of_the_reference_and_the_right_value(use_home, tmp_path, page):
+    database = use_home(tmp_path)
+    fill(database, ["gan", "vae"], range(0, 3000, 1000))
+    with database.write() as session:
+        for score in session.query(Score):
+            score.stderr_reference, score.reference_method = 1e6, "rows"
+            score.target, score.target_stderr = 14.0, 0.5
+    shown = {view: page(view) for view in ("leaderboard", "compare", "trends", "scorecard", "tradeoffs")}
+    assert not any(each.exception for each in shown.values())
+    assert set(shown["leaderboard"].dataframe[0].value["Right value (of real samples)"]) == {"14.00 ± 0.50"}
+    assert all("(right: 14)" in cell for cell in shown["compare"].dataframe[0].value.iloc[:, 1])
+    low, high = shown["trends"].dataframe[0].value["95 % interval"][0].split(" … ")
+    assert float(high) - float(low) > 3e6
+
+
 def test_what_cannot_be_compared_says_why_and_gives_no_number(use_home, demo, page):
     use_home(demo)
     cells = page("compare").dataframe[0].value.to_string()

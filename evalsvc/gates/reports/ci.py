@@ -13,6 +13,7 @@ from evalsvc.gates.reports.text import (
     absent_baseline,
     candidate,
     ended_with,
+    errors_of,
     limit,
     notices,
     observed,
@@ -132,19 +133,19 @@ def github_output(document: Mapping[str, Any]) -> str:
 
 
 def gitlab_metrics(document: Mapping[str, Any]) -> str:
-    """OpenMetrics text for GitLab's ``artifacts:reports:metrics``: values, errors, and whether the gate passed."""
+    """OpenMetrics text for GitLab's ``artifacts:reports:metrics``: values, both errors, and whether the gate passed."""
     families: dict[str, list[str]] = {}
     if absent_baseline(document):
         families["evalsvc_gate_baseline_absent"] = ["evalsvc_gate_baseline_absent 1"]
-    families |= {"evalsvc_score": [], "evalsvc_score_stderr": []}
+    families |= {f"evalsvc_{name}": [] for name in ("score", "score_stderr", "score_stderr_reference")}
     for metric in document["verdict"]["metrics"]:
         side = observed(document, metric["metric"])
         if side is None:
             continue
         labels = f'{{metric="{_label(metric["metric"])}"}}'
         families["evalsvc_score"].append(f"evalsvc_score{labels} {side['value']!r}")
-        if isinstance(side["stderr"], float):
-            families["evalsvc_score_stderr"].append(f"evalsvc_score_stderr{labels} {side['stderr']!r}")
+        for name, error in errors_of(side).items():
+            families[f"evalsvc_score_{name}"].append(f"evalsvc_score_{name}{labels} {error!r}")
     passed = int(document["verdict"]["status"] == "PASS")
     families["evalsvc_gate_passed"] = [f"evalsvc_gate_passed {passed}"]
     lines = [line for name, samples in families.items() for line in [f"# TYPE {name} gauge", *samples]]

@@ -7,7 +7,7 @@ from typing import Any
 
 import yaml
 
-from evalsvc.gates.reports.text import notices, observed, plain
+from evalsvc.gates.reports.text import errors_of, notices, observed, plain
 
 TASKS = {"image": "unconditional-image-generation", "text": "text-generation"}
 
@@ -16,7 +16,12 @@ def model_index(document: Mapping[str, Any]) -> str:
     """Front matter of a model card with the candidate's gated scores."""
     suite = plain(document["suite"], 100)
     metrics = [
-        {"type": name, "name": name, "value": side["value"], "args": {"stderr": side["stderr"], "n": side["n"]}}
+        {
+            "type": name,
+            "name": name,
+            "value": side["value"],
+            "args": {"stderr": side["stderr"], **errors_of(side), "n": side["n"]},
+        }
         for name, side in _scores(document)
     ]
     task = TASKS.get(document["modality"], "other")
@@ -29,10 +34,15 @@ def eval_results(document: Mapping[str, Any]) -> str:
     """The content of an ``.eval_results/*.yaml`` file: one entry per score."""
     suite = plain(document["suite"], 100)
     entries = [
-        {"dataset": {"id": suite, "task_id": name}, "value": side["value"], "notes": f"standard error {side['stderr']}"}
+        {"dataset": {"id": suite, "task_id": name}, "value": side["value"], "notes": _notes(side)}
         for name, side in _scores(document)
     ]
     return _notices(document) + yaml.safe_dump(entries, sort_keys=False, allow_unicode=True)
+
+
+def _notes(side: Mapping[str, Any]) -> str:
+    reference = errors_of(side).get("stderr_reference")
+    return f"standard error {side['stderr']}" + (f", of the reference {reference:.3g}" if reference else "")
 
 
 def _notices(document: Mapping[str, Any]) -> str:

@@ -159,6 +159,12 @@ def observed(document: Mapping[str, Any], metric: str, side: str = "candidate") 
     return dict(found)
 
 
+def errors_of(side: Mapping[str, Any]) -> dict[str, float]:
+    """The known errors of a side: ``stderr``, and ``stderr_reference`` unless it is 0."""
+    found = {name: side.get(name) for name in ("stderr", "stderr_reference")}
+    return {name: error for name, error in found.items() if isinstance(error, float) and (error or name == "stderr")}
+
+
 def _value(side: Mapping[str, Any] | None) -> str:
     if side is None:
         return "–"
@@ -166,6 +172,5 @@ def _value(side: Mapping[str, Any] | None) -> str:
         return str(side["absent"])
     if isinstance(side["value"], str):
         return plain(side["value"])
-    error, reference = side["stderr"], side.get("stderr_reference")
-    shown = f"{side['value']:.4g}" + (f" ± {error:.2g}" if isinstance(error, float) else "")
-    return shown + (f", reference ± {reference:.2g}" if isinstance(reference, float) and reference else "")
+    words = {"stderr": " ±", "stderr_reference": ", reference ±"}
+    return f"{side['value']:.4g}" + "".join(f"{words[name]} {error:.2g}" for name, error in errors_of(side).items())

@@ -4,7 +4,7 @@ import os
 from dataclasses import replace
 
 import pytest
-from sqlalchemy import update
+from sqlalchemy import event, update
 
 from evalsvc.analysis.differences import BEFORE
 from evalsvc.analysis.leaderboard import Side, boards
@@ -15,7 +15,7 @@ from evalsvc.evaluation.rescoring import rescore_stored
 from evalsvc.evaluation.runner import evaluate
 from evalsvc.metrics.registry import METRICS
 from evalsvc.store import queries
-from evalsvc.store.tables import Score
+from evalsvc.store.tables import Evaluation, Score
 from tests.evalsvc.evaluation.test_runner import checkpoint, context, fresh_counters, suite  # noqa: F401
 
 SMALL = {"samples": 120, "shard": 60, "metrics": [{"metric": "frechet_distance", "features": "pixels/pixels"}]}
@@ -66,3 +66,18 @@ def test_what_cannot_be_scored_again_says_why(context, home, before, better):  #
     (found,) = rescore_stored(context)
     assert (found.now, found.name) == (None, "blobs@10")
     assert found.reason == "some of its shards are missing or damaged: score the checkpoint"
+
+
+def test_only_the_runs_of_the_suite_are_read(context, checkpoint, before):  # noqa: F811
+    wanted = evaluate(plan(context, checkpoint, "blobs", {}, suite(**SMALL | {"name": "other"})), context)
+    read = []
+
+    def note(row, _):
+        read.append(row.id)
+
+    event.listen(Evaluation, "load", note)
+    try:
+        assert [each.evaluation for each in rescore_stored(context, "other")] == [wanted]
+    finally:
+        event.remove(Evaluation, "load", note)
+    assert before not in read

@@ -14,7 +14,7 @@ from evalsvc.gates.evidence_collection import _median
 from evalsvc.gates.explanation import explain
 from evalsvc.gates.first_policy import first_limits, policy_text
 from evalsvc.gates.policy import parse_policy
-from evalsvc.gates.reports import ci, markdown
+from evalsvc.gates.reports import ci, huggingface, markdown
 from evalsvc.gates.reports.page import page
 from evalsvc.gates.resolution import Sides, over_documents
 from evalsvc.gates.verdict import Status, judge
@@ -190,6 +190,9 @@ def test_every_report_says_which_references_it_is_about(reference, said):
     assert said in body["scope"]
     assert all(body["scope"] in made for made in (ci.junit(body), markdown.summary(body), page(body)))
     assert "20 ± 0.1, reference ± 0.3" in markdown.summary(body)
+    assert 'evalsvc_score_stderr_reference{metric="m"} 0.3' in ci.gitlab_metrics(body)
+    assert ", of the reference 0.3" in huggingface.eval_results(body)
+    assert "stderr_reference: 0.3" in huggingface.model_index(body)
 
 
 def test_a_verdict_without_a_reference_speaks_of_none():
