@@ -1,8 +1,10 @@
-"""Child process that isolates itself, and then runs a program or its tests."""
+"""Child processes that isolate themselves, and then run a program or its tests; forked by one that has Python ready."""
 
 from __future__ import annotations
 
 import os
+import signal
+import socket
 
 from evalsvc.core.programs import answer, testing
 from evalsvc.core.programs.lines import read_lines, write_line
@@ -12,8 +14,29 @@ READY = b'"ready"\n'
 
 
 def main() -> None:
-    """Read a task from standard input, and serve it there and on standard output, isolated."""
-    requests, replies = restrictions.keep_only(0, 1)
+    """Fork a child for each pair of pipes that comes through the socket at standard input; return its descriptor."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is handled by the host
+    signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # children, and theirs, leave no zombies
+    restrictions.adopt_orphans()
+    host = socket.socket(fileno=os.dup(0))
+    while True:
+        asked, pipes, _, _ = socket.recv_fds(host, 1, 2)
+        if not asked:
+            return
+        child = os.fork()
+        if not child:
+            _run(*pipes)
+            return
+        process = os.pidfd_open(child)
+        socket.send_fds(host, [b"1"], [process])
+        for each in (process, *pipes):
+            os.close(each)
+
+
+def _run(requests: int, replies: int) -> None:
+    """Read a task, and serve it on the same descriptors, isolated."""
+    signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+    requests, replies = restrictions.keep_only(requests, replies)
     task = next(read_lines(requests))
     os.environ.clear()
     try:

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from evalsvc.core.programs import process
 from evalsvc.core.programs.process import NamespacesError, Process
 from evalsvc.core.programs.testing import UnfitTestError
 from evalsvc.core.programs.verdicts import Limits, judge
@@ -206,7 +207,10 @@ def test_a_program_that_ends_or_forges_fails_its_test_and_no_other(kind):
 def test_nothing_is_left_of_a_program_that_does_not_end(source):
     with Process("script", {"sources": [source]}, 2**29, 9) as running:
         running.start()
-        children = Path(f"/proc/{running._process.pid}/task/{running._process.pid}/children")
+        about = dict(
+            line.split(":\t") for line in Path(f"/proc/self/fdinfo/{running._process}").read_text().splitlines()
+        )
+        children = Path(f"/proc/{about['Pid']}/task/{about['Pid']}/children")
         (child,) = map(int, children.read_text().split())
         assert running.output(b"", time.monotonic() + 0.1) is None
     with suppress(ProcessLookupError):
@@ -351,3 +355,31 @@ def test_no_program_runs_where_namespaces_are_not_allowed():
 
     refusal = as_another_user(without_namespaces)
     assert "does not allow them (unshare: No space left on device): allow user namespaces" in refusal
+
+
+def test_ten_honest_solutions_pass():
+    solutions = {
+        "def f(n):\n    return n if n < 2 else f(n - 1) + f(n - 2)": "assert [f(n) for n in range(9)][-1] == 21",
+        "def f(s):\n    return s == s[::-1]": "assert f('level') and not f('no')",
+        "import collections as c\ndef f(s):\n    return c.Counter(s).most_common(1)": "assert f('abb') == [('b', 2)]",
+        "import heapq\ndef f(xs, k):\n    return heapq.nlargest(k, xs)": "assert f([1, 9, 3], 2) == [9, 3]",
+        "import re\ndef f(s):\n    return re.findall(r'\\d+', s)": "assert f('a1b22') == ['1', '22']",
+        "def f(xs):\n    xs.sort(key=lambda x: -x)\n    return xs": "assert f([1, 3, 2]) == [3, 2, 1]",
+        "import math\nf = math.factorial": "assert f(30) == 265252859812191058636308480000000",
+        "def f(n):\n    return {i: {j for j in range(i)} for i in range(n)}": "assert f(3)[2] == {0, 1}",
+        "from functools import *\n@lru_cache\ndef f(a, b=2):\n    return a ** b": "assert f(3) == f(3, b=2) == 9",
+        "import io, json\ndef f(x):\n    with open('x', 'w+') as t:\n        json.dump(x, t)\n"
+        "        t.seek(0)\n        return json.load(t)": "assert f({'a': [1]}) == {'a': [1]}",
+    }
+    assert len(solutions) == 10
+    for source, test in solutions.items():
+        assert verdict(source, test).failures == ("",), source
+
+
+def test_after_the_end_of_the_process_that_starts_programs_the_next_one_starts():
+    starter = process._starter(os.getpid())
+    starter._process.kill()
+    starter._process.wait()
+    with pytest.raises(NamespacesError, match="the process that starts programs ended"):
+        verdict("def f(): return 1", "assert f() == 1")
+    assert verdict("def f(): return 1", "assert f() == 1").passed
