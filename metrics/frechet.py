@@ -9,13 +9,13 @@ import numpy as np
 from jaxtyping import Num
 
 from evalsvc.metrics.arrays import as_matrix, same_width
-from evalsvc.metrics.frechet_influence import law_and_halves, law_of, of_reference, of_sample, pulls_of
-from evalsvc.metrics.influence import LEAST, METHOD, TOO_FEW, Influence
+from evalsvc.metrics.frechet_influence import Deletions, errors_of, law_of, law_of_sample
+from evalsvc.metrics.influence import LEAST, TOO_FEW, Influence
 from evalsvc.metrics.lazy_torch import torch
 from evalsvc.metrics.moments import REFERENCE_MOMENTS, Moments
 from evalsvc.metrics.registry import Quantity, metric, score
 from evalsvc.metrics.score import UNPAIRED, Direction, Score
-from evalsvc.metrics.skewness import Noise, frechet_noise, of_quadratic
+from evalsvc.metrics.skewness import Noise, of_quadratic
 from evalsvc.metrics.transport import Gaussian, Transport, covariance_part
 from evalsvc.metrics.units import Groups, Units
 
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from evalsvc.metrics.arrays import Array
 
 _LINEAR = 8
+_METHOD = "leave-one-out, second-order noise taken off"
 _MOMENTS_ONLY = "none: moments do not hold single samples; give the generated array"
 
 
@@ -39,7 +40,7 @@ _MOMENTS_ONLY = "none: moments do not hold single samples; give the generated ar
         beside=("recall", "vendi_score", "samples_per_second"),
     ),
     version=1,
-    error_version=3,
+    error_version=4,
     precomputed=(REFERENCE_MOMENTS,),
     full_rank=True,
 )
@@ -56,16 +57,16 @@ def frechet_distance(
     those of the reference's rows, where they are known.
 
     The standard error speaks of the expected distance at this n against this fixed reference; two distances at
-    different n are not comparable (see :func:`frechet_distance_infinity`). It comes from the influence function
-    ``psi(x) = 2 (mu - mu_r)'(x - mu) + (x - mu)'(I - T)(x - mu)``, T the optimal transport to the reference. Its
-    variance V is corrected by that within halves, V' (:mod:`evalsvc.metrics.influence`); also for n < d. It is
-    ``None`` with :class:`Moments` alone or n < 20. The interval is as skewed as a quadratic form of the spectrum
-    (:func:`evalsvc.metrics.skewness.frechet_noise`). ``groups`` has one label a row where rows of a label (draws of
-    one prompt) are not independent.
+    different n are not comparable (see :func:`frechet_distance_infinity`). It comes from the distances without each
+    sample, which one spectrum gives exactly (:mod:`evalsvc.metrics.root_trace`); also for n < d. Their variance V
+    counts interactions of two samples twice. The squared deviation of the distance between equal laws with this
+    spectrum is subtracted, and at most half of V. The error is ``None`` with :class:`Moments` alone or n < 20. The
+    interval is as skewed as a quadratic form of the spectrum (:func:`evalsvc.metrics.skewness.frechet_noise`).
+    ``groups`` has one label a row where rows of a label (draws of one prompt) are not independent.
 
-    ``stderr_reference`` comes from the same function of the reference's rows, with the sides exchanged; of
-    2,048 random ones where there are more. It is unknown where the reference is given as :class:`Moments`. The
-    target is the expected distance at this n and this number m of reference rows: both bias the distance upwards.
+    ``stderr_reference`` comes from the distances without each row of the reference; of 2,048 random ones where there
+    are more. It is unknown where the reference is given as :class:`Moments`. The target is the expected distance at
+    this n and this number m of reference rows: both bias the distance upwards.
 
     Raises :class:`MetricError` on less than two rows, unequal widths, NaN or infinity.
 
@@ -80,19 +81,15 @@ def frechet_distance(
     units = Units.of(len(sample), groups)
     if units.count < LEAST:
         return _score(Gaussian.of(sample, "generated"), target, None, TOO_FEW, units=units)
-    law, parts = law_and_halves(sample, units)
+    law = law_of_sample(sample, units)
     _same_width(law, target)
-    pulls = pulls_of(law, parts, target, units)
-    psi, *within = of_sample(sample, pulls, units)
-    variance, influence = units.estimate(psi, within)
-    stderr, transport = math.sqrt(variance), pulls[0].transport
-    skewness = of_quadratic(influence, stderr, _noise(transport, units.count))
-    redrawn = of_reference(reference, pulls)
-    return _score(law, target, stderr, METHOD, transport, influence, redrawn, units, skewness)
-
-
-def _noise(transport: Transport, n: int) -> Noise:
-    return frechet_noise(transport.values.clamp(min=0).sqrt(), n)
+    deletions = Deletions.of(sample, law, target)
+    errors = errors_of(deletions, units, reference)
+    stderr = math.sqrt(errors.variance)
+    skewness = of_quadratic(errors.influence, stderr, errors.noise)
+    return _score(
+        law, target, stderr, _METHOD, deletions.transport, errors.influence, errors.reference, units, skewness
+    )
 
 
 @metric(
@@ -104,7 +101,7 @@ def _noise(transport: Transport, n: int) -> Noise:
         title_zh="无穷样本 Fréchet 距离",
     ),
     version=1,
-    error_version=3,
+    error_version=4,
     precomputed=(REFERENCE_MOMENTS,),
     full_rank=True,
 )
@@ -126,8 +123,8 @@ def frechet_distance_infinity(
     is linear in 1 / n: ``details`` has the ``slope`` b and the ``r2`` of the fit. Where the smallest chunk has under 8
     rows a feature it is not (equal laws: a quarter of a standard error at 7.5 rows, more than one at 1.5): they then
     speak of the expectation at this n, and ``stderr_method`` says so.
-    In the terms of :func:`frechet_distance` the variance is ``max(V, V') / n``: the chunks' weights multiply the
-    second-order noise by four. It is ``None`` where ``groups`` (one label a row) name rows that are not independent:
+    The chunks' weights multiply the second-order noise by four, so that two shares of it are added to the V of
+    :func:`frechet_distance`. The error is ``None`` where ``groups`` (one label a row) name rows that are dependent:
     the chunks break them up, so that the bias is not linear in 1 / n.
 
     Raises :class:`MetricError` on less than 100 rows (20 in the smallest chunk), unequal widths, NaN or infinity.
@@ -140,18 +137,15 @@ def frechet_distance_infinity(
     target = _target(reference, reference_moments)
     sample = as_matrix(generated, "generated", minimum=5 * LEAST)
     units = Units.of(len(sample))
-    law, parts = law_and_halves(sample, units)
+    law = law_of_sample(sample, units)
     _same_width(law, target)
     value, details = _extrapolated(sample, law, target, seed)
-    pulls = pulls_of(law, parts, target, units)
-    psi, *within = of_sample(sample, pulls, units)
-    whole, half = float(psi.var()), sum(float(part.var()) for part in within) / 2
-    stderr = (max(whole, half) / law.n) ** 0.5
-    noise = _noise(pulls[0].transport, law.n)
+    errors = errors_of(Deletions.of(sample, law, target), units, reference)
+    stderr, noise = math.sqrt(errors.first + 2 * errors.second), errors.noise
     # The chunks' weights multiply the noise's second cumulant by 4.1 and its third by 0.2, and leave the signal alone.
-    skewness = of_quadratic(units.estimate(psi)[1], stderr, Noise(2 * noise.deviation, 0.0, noise.bend))
+    skewness = of_quadratic(errors.influence, stderr, Noise(2 * noise.deviation, 0.0, noise.bend))
     clustered = Units.of(len(sample), groups).clustered
-    method = "influence function, second-order noise from halves"
+    method = "leave-one-out, second-order noise counted four times"
     if len(sample) < 5 * _LINEAR * sample.shape[1]:
         method += f"; of its expectation at this n, as chunks have under {_LINEAR} rows a feature"
     return score(
@@ -161,7 +155,7 @@ def frechet_distance_infinity(
         n=law.n,
         method="none: chunks break up the groups" if clustered else method,
         details=details,
-        reference=of_reference(reference, pulls),
+        reference=errors.reference,
         skewness=skewness,
     )
 

@@ -1,41 +1,47 @@
-"""The influence of samples, and of the reference's rows, on a Frechet distance: by the transport between two laws."""
+"""Leave-one-out influences of samples, and of the reference's rows, on a Frechet distance: from one spectrum."""
 
 from __future__ import annotations
 
 import copy
-import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 
 from evalsvc.metrics.arrays import as_matrix
-from evalsvc.metrics.influence import LEAST, Influence
+from evalsvc.metrics.influence import LEAST, Influence, variance
 from evalsvc.metrics.lazy_torch import torch
 from evalsvc.metrics.moments import Moments
-from evalsvc.metrics.transport import Gaussian, Transport, squared_lengths
+from evalsvc.metrics.root_trace import RootTrace
+from evalsvc.metrics.skewness import Noise, frechet_noise
+from evalsvc.metrics.transport import Coordinates, Gaussian, Transport
 from evalsvc.metrics.units import Units
 
 if TYPE_CHECKING:
     from torch import Tensor
 
+    Rows: TypeAlias = tuple[Tensor, Tensor]
+    """Rows less their mean (n, d), and their coordinates (n, k)."""
+
 _PIECE = 4096
 _ROWS = 2048
+_PAIRS = 512
+_ROW_PAIRS = 16
+"""Pairs of rows a row that the pair function of groups may cost."""
 _STATISTICS = "none: published statistics do not hold samples"
 
 
-def law_and_halves(sample: Tensor, units: Units) -> tuple[Gaussian, list[tuple[Gaussian, Tensor]]]:
-    """The law of the sample, and its two halves with their rows; few rows hold their halves already."""
+def law_of_sample(sample: Tensor, units: Units) -> Gaussian:
+    """The law of all rows; many are summed half by half, which moves a value's last digit."""
     n, d = sample.shape
     if n < d:
-        return Gaussian.of_rows(sample), []
-    indices = [torch.from_numpy(half) for half in units.halves]
-    if min(map(len, indices)) < d:
-        return Gaussian.of_moments(Moments.of(sample)), [(law_of(sample, index), index) for index in indices]
-    first, second = (Moments.of_blocks(_pieces(sample, index)) for index in indices)
-    parts = [(Gaussian.of_moments(half), index) for half, index in zip((first, second), indices, strict=True)]
-    return Gaussian.of_moments(copy.copy(first).merge_state(second)), parts
+        return Gaussian.of_rows(sample)
+    halves = [torch.from_numpy(half) for half in units.halves]
+    if min(map(len, halves)) < d:
+        return Gaussian.of_moments(Moments.of(sample))
+    first, second = (Moments.of_blocks(_pieces(sample, half)) for half in halves)
+    return Gaussian.of_moments(copy.copy(first).merge_state(second))
 
 
 def law_of(sample: Tensor, index: Tensor) -> Gaussian:
@@ -51,80 +57,127 @@ def _pieces(sample: Tensor, index: Tensor) -> Iterator[Tensor]:
 
 
 @dataclass(frozen=True)
-class Pull:
-    """How rows pull at the distance of a law to the target: by the transport between the two."""
+class Deletions:
+    """The distance of the law of a ``sample`` to a target, without each row of either."""
 
+    sample: Tensor
     law: Gaussian
     target: Gaussian
     transport: Transport
+    trace: RootTrace
 
     @classmethod
-    def of(cls, law: Gaussian, target: Gaussian, gram: Tensor | None = None) -> Pull:
-        """``gram`` is the target within the law's few rows, where that is known."""
+    def of(cls, sample: Tensor, law: Gaussian, target: Gaussian) -> Deletions:
+        """By the spectrum within the factor of the target, or within the sample's rows where those are few."""
         few = law.rows is not None
-        return cls(law, target, Transport.between(target, law, gram) if few else Transport.between(law, target))
+        transport = Transport.between(target, law) if few else Transport.between(law, target)
+        return cls(sample, law, target, transport, RootTrace.of(transport.variances))
 
-    def of_sample(self, sample: Tensor, index: Tensor) -> Tensor:
-        """The influence of the law's own rows, which are those of the ``sample`` at ``index``."""
-        gap, rows, freedom = self.law.mean - self.target.mean, self.law.rows, self.law.n - 1
-        if rows is None:
-            return _influence(_pieces(sample, index), self.law.mean, gap, self.transport.forward)
-        squares: Tensor = rows.square().sum(1) - self.transport.squares
-        return squares.mul_(freedom).add_(rows @ gap, alpha=2 * freedom**0.5)
+    def of_sample(self) -> tuple[np.ndarray, np.ndarray]:
+        """The influence of every sample (n,), and the variance of each squared coordinate in squared variances (k,)."""
+        psi, fourth = [], torch.zeros_like(self.transport.variances)
+        for piece in torch.split(torch.arange(len(self.sample)), _PIECE):
+            rows = self._rows(piece)
+            psi.append(self._influence(rows, self.law, self.target))
+            fourth += rows[1].square().double().square_().sum(0)
+        n = self.law.n
+        kurtosis = fourth * (self.trace.unit**2 / self.transport.variances) ** 2 * ((n + 1) / (n - 1) / n)
+        return torch.cat(psi).cpu().numpy(), (kurtosis - 1).cpu().numpy()
 
-    def of_reference(self, rows: Tensor) -> Tensor:
-        """The influence of rows of the reference."""
-        few = self.law.rows is not None
-        root = self.transport.forward if few else self.transport.backward
-        pieces = torch.split(rows, _PIECE)
-        return _influence(pieces, self.target.mean, self.target.mean - self.law.mean, root)
+    def of_reference(self, rows: Tensor, deviation: float) -> tuple[np.ndarray, np.ndarray]:
+        """The influence of rows of the reference, and how some interact with a sample each, by a ``deviation``."""
+        root = self.transport.of_second if self.law.rows is None else self.transport.of_first
+        centered, inner = self._centered(rows, self.target.mean, root)
+        psi = self._influence((centered, inner), self.target, self.law)
+        order = np.resize(np.random.default_rng(self.law.n).permutation(self.law.n), len(rows))[:_PAIRS]
+        noise = self._interaction(self._rows(order), (centered[:_PAIRS], inner[:_PAIRS]))
+        return (psi - psi.mean()).cpu().numpy(), _scaled(noise, deviation)
+
+    def pairs(self, units: Units, deviation: float) -> np.ndarray:
+        """How disjoint pairs of units move the distance beside what each does: half the second derivative.
+
+        In the sample's own coordinates it comes out too small, and is scaled to a ``deviation`` over pairs of rows.
+        Zeros where groups have too many of those.
+        """
+        one, other, pair = units.disjoint_pairs(_ROW_PAIRS * units.rows)
+        one, other, pair = one[pair < _PAIRS], other[pair < _PAIRS], pair[pair < _PAIRS]
+        if len(one) < 2:
+            return np.zeros(2)
+        values = _scaled(self._interaction(self._rows(one), self._rows(other)), deviation)
+        return np.bincount(pair, values) * (units.count / units.rows) ** 2
+
+    def _interaction(self, first: Rows, second: Rows) -> np.ndarray:
+        means = (first[0] * second[0]).sum(1)
+        return (self.trace.interaction(first[1], second[1]) + 2 * means).cpu().numpy()
+
+    def _rows(self, index: Tensor | np.ndarray) -> Rows:
+        index = torch.as_tensor(index, device=self.sample.device)
+        if self.law.rows is None:
+            return self._centered(self.sample[index], self.law.mean, self.transport.of_first)
+        scale = (self.law.n - 1) ** 0.5
+        return self.law.rows[index] * scale, self.transport.of_factor[index] * scale
+
+    def _centered(self, rows: Tensor, mean: Tensor, coordinates: Coordinates) -> Rows:
+        centered = rows.double() - mean
+        return centered, coordinates(centered)
+
+    def _influence(self, rows: Rows, own: Gaussian, other: Gaussian) -> Tensor:
+        """``(n - 1) (F - F without the row)`` of rows of ``own``, up to a constant."""
+        n, (centered, inner) = own.n, rows
+        root = self.trace.without(inner, n / (n - 1) ** 2)
+        lengths = centered.square().sum(1) * (n / (n - 2) - 1 / (n - 1))
+        return 2 * centered @ (own.mean - other.mean) + lengths + 2 * (n - 1) ** 1.5 / (n - 2) ** 0.5 * root
 
 
-def _influence(pieces: Iterable[Tensor], mean: Tensor, gap: Tensor, root: Tensor) -> Tensor:
-    """``2 gap' c + |c|^2 - |root' c|^2`` of each row, centered to c."""
-    psi = []
-    for piece in pieces:
-        centered = piece.to(torch.float64) - mean
-        psi.append(2 * centered @ gap + centered.square().sum(1) - squared_lengths(centered, root))
-    return torch.cat(psi)
+def _scaled(values: np.ndarray, deviation: float) -> np.ndarray:
+    spread = float(values.std(ddof=1))
+    return (values - values.mean()) * (deviation / spread if spread > 0 else 0.0)
 
 
-def pulls_of(law: Gaussian, parts: list[tuple[Gaussian, Tensor]], target: Gaussian, units: Units) -> list[Pull]:
-    """Of the sample and of its halves."""
-    if law.rows is None:
-        return [Pull.of(each, target) for each in (law, *(part for part, _ in parts))]
-    gram = target.within(law.rows)
-    return [Pull.of(law, target, gram)] + [
-        Pull.of(*_half_of_few(law, gram, index, target)) for index in map(torch.from_numpy, units.halves)
-    ]
+@dataclass(frozen=True)
+class Errors:
+    """The errors of a distance: ``first`` is the variance by the ``influence`` of the units alone.
+
+    It counts interactions of two units twice. ``second`` is their variance, which is that of the ``noise`` between
+    equal laws.
+    """
+
+    first: float
+    second: float
+    influence: Influence
+    noise: Noise
+    reference: Influence | str
+
+    @property
+    def variance(self) -> float:
+        """The squared standard error, as the :class:`Influence` has it."""
+        return variance(self.first, self.first + 2 * self.second)
 
 
-def _half_of_few(law: Gaussian, gram: Tensor, index: Tensor, target: Gaussian) -> tuple[Gaussian, Gaussian, Tensor]:
-    """The law of the rows in ``index`` and the target within them, from the products of all rows."""
-    assert law.rows is not None
-    rows, gram = law.rows[index], gram[index][:, index]
-    scale = ((law.n - 1) / (len(index) - 1)) ** 0.5
-    center = rows.mean(0)
-    gram = (gram - gram.mean(0) - gram.mean(1, keepdim=True) + gram.mean()) * scale**2
-    half = Gaussian(len(index), law.mean + center * (law.n - 1) ** 0.5, None, (rows - center) * scale)
-    return half, target, gram
-
-
-def of_sample(sample: Tensor, pulls: list[Pull], units: Units) -> list[np.ndarray]:
-    """psi of every row, and of the rows of each half under the half's own law."""
-    indices = [np.arange(len(sample)), *units.halves]
-    found = (
-        pull.of_sample(sample, torch.from_numpy(index)).cpu().numpy()
-        for pull, index in zip(pulls, indices, strict=True)
+def errors_of(deletions: Deletions, units: Units, reference: Any) -> Errors:
+    """The errors of a distance by the samples, and by the rows of the ``reference``."""
+    psi, kurtosis = deletions.of_sample()
+    noise = frechet_noise(deletions.transport.variances.sqrt().cpu().numpy(), units.rows, kurtosis)
+    # Two units interact with a variance of 2 n^2 times that of the noise.
+    spread = 2**0.5 * units.rows * noise.deviation
+    pairs = deletions.pairs(units, spread / 2)
+    first, influence = units.estimate(psi)
+    second = 2 * float(pairs.var(ddof=1)) / units.count**2
+    rows = noise.deviation * units.rows / second**0.5 if second > 0 else float(units.count)
+    return Errors(
+        first,
+        second,
+        influence.interacting(pairs),
+        noise._replace(deviation=noise.deviation * units.rows / units.count),
+        _of_reference(deletions, reference, spread, rows),
     )
-    return list(found)
 
 
-def of_reference(reference: Any, pulls: list[Pull]) -> Influence | str:
+def _of_reference(deletions: Deletions, reference: Any, spread: float, independent: float) -> Influence | str:
     """The influence of the reference's rows, of random ones where they are many: more would not help an average.
 
-    It is as noisy as both laws. The noise of the sample shows as half the disagreement of its halves and is
-    taken off. The reference's own noise is to it as n to m, and one half of it is not an error; all models share it.
+    It is as noisy as both laws. The noise of ``independent`` samples is taken off. The reference's own is to it as n
+    to m, and one half of that is not an error; all models share it.
     """
     if isinstance(reference, Moments):
         return _STATISTICS
@@ -133,12 +186,5 @@ def of_reference(reference: Any, pulls: list[Pull]) -> Influence | str:
         return f"none: fewer than {LEAST} samples in the reference"
     # Random, because the order may carry classes; the same for all models, so that they are paired.
     rows = as_matrix(reference[np.random.default_rng(m).permutation(m)[:_ROWS]], "reference")
-    whole, first, second = pulls
-    psi, few = whole.of_reference(rows), rows[: _ROWS // 2]
-    noise = _centered((first.of_reference(few) - second.of_reference(few)) / 2)
-    own = math.sqrt(whole.law.n / (2 * m)) * float(np.square(noise, dtype=np.float64).mean()) ** 0.5
-    return Influence(m, whole=_centered(psi), noise=noise, shared=own)
-
-
-def _centered(psi: Tensor) -> np.ndarray:
-    return np.asarray((psi - psi.mean()).cpu(), np.float32)
+    psi, noise = deletions.of_reference(rows, spread / independent**0.5)
+    return Influence(m, whole=psi.astype(np.float32), noise=noise.astype(np.float32), shared=spread / (2 * m) ** 0.5)

@@ -57,25 +57,25 @@ class Influence:
 
     ``whole`` holds the centered influence of each unit: of ``n`` units the score varies by the mean square of ``whole``
     (ddof 1) over ``n``. ``half`` is the same under each unit's own half of the units, scaled so that its mean square
-    (ddof 1) is V'; ``None`` where V needs no correction. ``splits`` holds differences between disjoint halves
-    (:mod:`evalsvc.metrics.split_half`), whose mean square is four times the variance; ``pairs`` the pair function of a
-    U-statistic for disjoint pairs of units, whose variance Z is its noise of second order; ``draws`` the values of
-    random subsets, whose variance over their number is added; ``control`` the influence of each sample of a second set
-    that is also redrawn. ``noise`` is the part of a reference's ``whole`` or ``splits`` that the finite generated set
-    is to blame for, half the disagreement of its two halves: its mean square is taken off, as the error of the
-    generated samples counts it already. ``shared`` is the root mean square of the part that the finite reference itself
-    is to blame for: the same rows make it in the influences on any score, so that it cancels in a difference as far as
-    both scores have as much of it. ``within`` is how each row of a group moves the score beside the other rows of
-    it: what is left where the groups themselves are fixed (:attr:`of_draws`). ``student`` units are few: differences
-    are judged by Student's t, with as many degrees of :attr:`freedom`. Only ``members`` of the units move a score that
-    the others do not apply to, by default all. A score on a ``logarithmic`` scale has an interval that is symmetric
-    there; its influence is that on the value. ``least`` is what one unit could change a share by: a difference is never
-    surer than that.
+    (ddof 1) is V', or has that from :meth:`interacting` units; ``None`` where V needs no correction. ``splits`` holds
+    differences between disjoint halves (:mod:`evalsvc.metrics.split_half`), whose mean square is four times the
+    variance; ``pairs`` the pair function of a U-statistic for disjoint pairs of units, whose variance Z is its noise of
+    second order; ``draws`` the values of random subsets, whose variance over their number is added; ``control`` the
+    influence of each sample of a second set that is also redrawn. ``noise`` is the part of a reference's ``whole`` or
+    ``splits`` that the finite generated set is to blame for, half the disagreement of its two halves: its mean square
+    is taken off, as the error of the generated samples counts it already. ``shared`` is the root mean square of the
+    part that the finite reference itself is to blame for: the same rows make it in the influences on any score, so that
+    it cancels in a difference as far as both scores have as much of it. ``within`` is how each row of a group moves the
+    score beside the other rows of it: what is left where the groups themselves are fixed (:attr:`of_draws`).
+    ``student`` units are few: differences are judged by Student's t, with as many degrees of :attr:`freedom`. Only
+    ``members`` of the units move a score that the others do not apply to, by default all. A score on a ``logarithmic``
+    scale has an interval that is symmetric there; its influence is that on the value. ``least`` is what one unit could
+    change a share by: a difference is never surer than that.
     """
 
     n: int
     whole: Float32[np.ndarray, " units"] | None = None
-    half: Float32[np.ndarray, " units"] | None = None
+    half: Float32[np.ndarray, " halves"] | None = None
     splits: Float32[np.ndarray, " splits"] | None = None
     pairs: Float32[np.ndarray, " pairs"] | None = None
     draws: Float32[np.ndarray, " subsets"] | None = None
@@ -129,6 +129,17 @@ class Influence:
     def of_draws(self) -> Influence | None:
         """The influence of single rows where the groups are fixed; ``None`` where that is unknown."""
         return None if self.within is None else Influence(len(self.within), whole=self.within, least=self.least)
+
+    def interacting(self, pairs: Float64[np.ndarray, " pairs"]) -> Influence:
+        """The influence with a ``half`` that comes from the pair function of some disjoint pairs of units.
+
+        V' exceeds V by four times the variance of the pair function over ``n``. ``half`` is ``whole``, then the pairs.
+        """
+        assert self.whole is not None
+        size = len(self.whole) + len(pairs) - 1
+        scale = math.sqrt(4 * size / (self.n * max(1, len(pairs) - 1)))
+        parts = self.whole * math.sqrt(size / max(1, len(self.whole) - 1)), (pairs - pairs.mean()) * scale
+        return replace(self, half=np.concatenate(parts).astype(np.float32))
 
     def minus(self, other: Influence, times: float = 1.0) -> Influence:
         """The influences on this score less ``times`` the other, unit by unit.

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import math
-from dataclasses import replace
 from typing import TYPE_CHECKING
 
+import numpy as np
 from jaxtyping import Float, Float64, Num
 
 from evalsvc.metrics import registry
 from evalsvc.metrics.arrays import as_matrix, blocks, same_width
 from evalsvc.metrics.distances import common_frame
 from evalsvc.metrics.frechet import frechet_distance
-from evalsvc.metrics.influence import METHOD, Influence
+from evalsvc.metrics.influence import Influence
 from evalsvc.metrics.lazy_torch import torch
 from evalsvc.metrics.neighbors import knn
 from evalsvc.metrics.registry import Quantity, metric
@@ -39,7 +39,7 @@ _LEAST_DISTANCE = 1e-14
         title_zh="记忆修正 Fréchet 距离",
     ),
     version=1,
-    error_version=3,
+    error_version=4,
     full_rank=True,
 )
 def memorization_informed_frechet(
@@ -83,15 +83,16 @@ def memorization_informed_frechet(
         slope = distance.value * penalty
         of_divisor = (penalty * slope, math.sqrt(variance), 0.0)
         stderr, skewness = combined([(penalty, stderr, skewness), of_divisor])
-        if isinstance(influence, Influence):
-            # The mean cosine moves within a half as in the whole.
-            influence = influence.minus(replace(pull, half=pull.whole), slope).times(penalty)
+        if isinstance(influence, Influence) and influence.half is not None:
+            # Two samples do not interact in the mean cosine.
+            alone = pull.interacting(np.zeros(len(influence.half) - influence.n))
+            influence = influence.minus(alone, slope).times(penalty)
     return registry.score(
         "memorization_informed_frechet",
         distance.value * penalty,
         stderr,
         n=len(sample),
-        method=distance.stderr_method if stderr is None else METHOD,
+        method=distance.stderr_method,
         details={"cosine_distance": mean, "penalty": penalty, "frechet_distance": distance.value},
         influence=influence,
         units=units,

@@ -10,7 +10,7 @@ Cornish-Fisher expansion of the studentized estimate (Hall 1992, The Bootstrap a
 from __future__ import annotations
 
 import math
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 from jaxtyping import Float64
@@ -145,26 +145,26 @@ def of_quadratic(influence: Influence, stderr: float, noise: Noise) -> float:
     return linear + _CROSSED * crossed + _NOISE * own**3 * noise.skewness
 
 
-def frechet_noise(roots: Any, n: int) -> Noise:
-    """The Frechet distance of a normal sample of ``n`` to its own law.
+def frechet_noise(roots: Float64[np.ndarray, " r"], n: int, kurtosis: Float64[np.ndarray, " r"] | float = 2.0) -> Noise:
+    """The Frechet distance of a sample of ``n`` to its own law.
 
     There it is a sum of squares: of the mean along each eigenvector of the covariance, and of each entry of the
-    covariance in that basis (the metric of Bures). ``roots`` (r,), an array or tensor, are the eigenvalues of
-    ``(S S_r)^(1/2)``; at equality those of the covariance.
+    covariance in that basis (the metric of Bures). ``roots`` are the eigenvalues of ``(S S_r)^(1/2)``; at equality
+    those of the covariance. ``kurtosis`` is the variance of the squares along each eigenvector, in squared eigenvalues:
+    2 of a normal sample.
 
     >>> deviation, skewness, _ = frechet_noise(np.ones(1), 10)  # weights 1 for the mean and 1/2 for the variance
     >>> round(100 * deviation**2, 9), round(1000 * deviation**3 * skewness, 9)
     (2.5, 9.0)
     """
-    roots = roots[roots > 0]
-    if not len(roots):
+    largest = float(roots.max(initial=0.0))
+    if not largest:
         return Noise(0.0, 0.0)
-    largest = float(roots.max())
     roots = roots / largest
-    entries = roots[:, None] * roots / (roots[:, None] + roots)
-    second, third = (
-        float((entries**power).sum()) / 2 + (1 + 0.5 ** (power + 1)) * float((roots**power).sum()) for power in (2, 3)
-    )
+    entries = roots[:, None] * roots / np.maximum(roots[:, None] + roots, np.finfo(float).tiny)
+    squares = entries * entries
+    second = float(squares.sum()) / 2 + float(((7 / 8 + kurtosis**2 / 16) * roots**2).sum())
+    third = float(np.vdot(squares, entries)) / 2 + (1 + 1 / 16) * float((roots**3).sum())
     return Noise(largest * math.sqrt(2 * second) / n, third / second * math.sqrt(8 / second))
 
 

@@ -1,4 +1,4 @@
-"""Optimal transport between normal laws: what their covariances add to the Frechet distance, and its gradient.
+"""Optimal transport between normal laws: what their covariances add to the Frechet distance.
 
 The part of two covariances is ``tr S + tr Q - 2 tr (S Q)^(1/2)``. With factors ``S = A'A`` and ``Q = B'B`` the last
 trace is the nuclear norm of ``A B'``, so that symmetric eigenvalues suffice and a set of n < d rows costs n x n.
@@ -12,7 +12,7 @@ import sys
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from jaxtyping import Float, Float64
+from jaxtyping import Float, Float32, Float64
 
 from evalsvc.metrics.arrays import as_matrix
 from evalsvc.metrics.lazy_torch import torch
@@ -105,7 +105,7 @@ class Gaussian:
 
 @dataclass(frozen=True)
 class Transport:
-    """The maps that carry two laws' covariances onto each other, from one spectrum in double precision.
+    """Two laws in common coordinates, which have the same variances under both, from one spectrum in double precision.
 
     ``values`` and ``vectors`` are those of ``first`` within the factor of ``second``. A spectrum in single precision
     drops all directions below 1e-4 of the largest eigenvalue, which is a product of two covariances: three quarters of
@@ -118,48 +118,72 @@ class Transport:
     vectors: Float64[Tensor, "f k"]
 
     @classmethod
-    def between(cls, first: Gaussian, second: Gaussian, inner: Tensor | None = None) -> Transport:
-        """Find the spectrum of ``first`` within the factor of ``second``: ``inner``, where that is known."""
-        values, vectors = torch.linalg.eigh(first.within(second.factor) if inner is None else inner)
+    def between(cls, first: Gaussian, second: Gaussian) -> Transport:
+        """Find the spectrum of ``first`` within the factor of ``second``."""
+        values, vectors = torch.linalg.eigh(first.within(second.factor))
         rank = min(first.rank, second.rank)
         return cls(first, second, values[-rank:], vectors[:, -rank:])
 
     @functools.cached_property
-    def forward(self) -> Float64[Tensor, "d k"]:
-        """G of the map ``T = G G'`` that carries ``first`` onto ``second``; of few columns where either is singular."""
-        values, vectors = self._real
-        root: Tensor = self.second.factor.T @ (vectors * values.pow(-0.25))
+    def of_first(self) -> Coordinates:
+        """Of rows of ``first``."""
+        return Coordinates.of(self._root, self.unit)
+
+    @functools.cached_property
+    def of_second(self) -> Coordinates:
+        """Of rows of ``second``; it needs no inverse of a factor."""
+        return Coordinates.of(self.first.times(self._root).mul_(self.variances.rsqrt()), self.unit)
+
+    @functools.cached_property
+    def of_factor(self) -> Float64[Tensor, "f k"]:
+        """Of the rows of the factor of ``second`` themselves."""
+        return self._real * (self.variances.sqrt() / self.unit)
+
+    @functools.cached_property
+    def variances(self) -> Float64[Tensor, " k"]:
+        """The eigenvalues of the product of both covariances, ascending, without those that are rounding."""
+        real = self.values > len(self.vectors) * _EPS * self.values[-1]
+        return self.values[len(real) - int(real.sum()) :]
+
+    @property
+    def unit(self) -> float:
+        """The unit of coordinates: the root of the largest variance."""
+        return math.sqrt(float(self.variances[-1])) if len(self.variances) else 1.0
+
+    @functools.cached_property
+    def _root(self) -> Float64[Tensor, "d k"]:
+        root: Tensor = self.second.factor.T @ self._real
         return root
 
     @property
-    def backward(self) -> Float64[Tensor, "d k"]:
-        """The same of the map that carries ``second`` onto ``first``: it needs no inverse of a factor."""
-        return self.first.times(self.forward) * self._real[0].rsqrt()
-
-    @property
-    def squares(self) -> Float64[Tensor, " rows"]:
-        """``x T^-1 x'`` of each row x of ``second``, scaled as the rows are, by the map onto ``first``."""
-        values, vectors = self._real
-        squares: Tensor = vectors.square() @ values.sqrt()
-        return squares
-
-    @property
-    def _real(self) -> tuple[Tensor, Tensor]:
-        real = self.values > len(self.vectors) * _EPS * self.values[-1]
-        return self.values[real], self.vectors[:, real]
+    def _real(self) -> Float64[Tensor, "f k"]:
+        return self.vectors[:, self.vectors.shape[1] - len(self.variances) :]
 
 
-def squared_lengths(rows: Float[Tensor, "n d"], root: Float64[Tensor, "d k"]) -> Float64[Tensor, " n"]:
-    """``|root' x|^2`` of each row; a product in single precision, with the scales taken out first."""
-    (narrow, size), (narrow_root, root_size) = _narrow(rows), _narrow(root)
-    return (narrow @ narrow_root).square_().sum(1).double().mul_((size * root_size) ** 2)
+@dataclass(frozen=True)
+class Coordinates:
+    """A map from centered rows to coordinates: a product in single precision, with the scales taken out first."""
+
+    root: Float32[Tensor, "d k"]
+    scale: float
+
+    @classmethod
+    def of(cls, root: Float64[Tensor, "d k"], unit: float) -> Coordinates:
+        """The map ``root``, whose results are given in units of ``unit``."""
+        narrow, size = _narrow(root)
+        return cls(narrow, size / unit)
+
+    def __call__(self, rows: Float[Tensor, "n d"]) -> Float32[Tensor, "n k"]:
+        """The coordinates of rows."""
+        narrow, size = _narrow(rows)
+        return (narrow @ self.root).mul_(size * self.scale)
 
 
 def _narrow(x: Tensor) -> tuple[Tensor, float]:
     """The matrix in single precision over a power of two near its largest entry, and that power."""
-    largest = float(x.abs().max()) if x.numel() else 0.0
+    largest = max(map(abs, map(float, x.aminmax()))) if x.numel() else 0.0
     size = 2.0 ** math.frexp(largest)[1] if largest else 1.0
-    return (x / size).float(), size
+    return torch.mul(x, 1 / size).float(), size
 
 
 def covariance_part(first: Gaussian, second: Gaussian, mean_part: float, values: Tensor | None = None) -> float:

@@ -75,39 +75,31 @@ def test_the_error_of_fd_is_that_of_double_precision_where_variances_fall(power,
     spread = np.std([score.value for score in scores], ddof=1)
     # Of 12 normal values the spread is known within 20 %, of 40 skewed ones within 15 %.
     assert np.mean([score.stderr for score in scores]) == pytest.approx(spread, rel=0.45)
-    psi = definition(np.random.default_rng(0).standard_normal((n, d)) * deviations, np.diag(deviations**2))
-    assert scores[0].influence.whole == pytest.approx(psi, abs=1e-3 * float(psi.std()))
 
 
-def definition(x, covariance):
-    """psi of each row against a centered law, by square roots of matrices."""
-    centered = x - x.mean(0)
-    values, vectors = np.linalg.eigh(np.cov(x.T))
-    root, inverse = ((vectors * values**power) @ vectors.T for power in (0.5, -0.5))
-    values, vectors = np.linalg.eigh(root @ covariance @ root)
-    transport = inverse @ ((vectors * values.clip(0) ** 0.5) @ vectors.T) @ inverse
-    psi = 2 * centered @ x.mean(0) + (centered**2).sum(1) - np.einsum("ni,ij,nj->n", centered, transport, centered)
-    return psi - psi.mean()
+def losses(value, rows, left_out):
+    """(n - 1) times what a value of ``rows`` loses without each of the rows ``left_out``, beside the first of these."""
+    values = np.array([value(np.delete(rows, row, 0)) for row in left_out])
+    return (len(rows) - 1) * (values[0] - values)
+
+
+@pytest.mark.parametrize(("power", "d", "n"), [(1.0, 128, 300), (2.0, 48, 300), (0.0, 40, 41), (1.0, 64, 40)])
+def test_the_influence_of_a_sample_is_what_the_distance_loses_without_it(power, d, n):
+    x = np.random.default_rng(0).standard_normal((n, d)) * falling(power, d) * 1.2 + 0.1
+    target, rows = Moments(10**9, np.zeros(d), np.diag(falling(power, d) ** 2)), range(0, n, n // 6)
+    psi = frechet_distance(x, target).influence.whole
+    expected = losses(lambda rest: frechet_distance(Moments.of(rest), target).value, x, rows)
+    assert psi[rows] - psi[0] == pytest.approx(expected, abs=1e-3 * float(psi.std()))
 
 
 @pytest.mark.parametrize("n", [40, 400])
-def test_the_influence_of_reference_rows_is_the_slope_of_the_distance_in_their_weights(n):
+def test_the_influence_of_a_reference_row_is_what_the_distance_loses_without_it(n):
     d, m = 64 if n == 40 else 12, 90
     x, y = drawn(np.random.default_rng(0), "normal", n, d, "wider"), drawn(np.random.default_rng(1), "normal", m, d)
-    psi = np.empty(m)
+    psi, rows = np.empty(m), range(0, m, 15)
     psi[np.random.default_rng(m).permutation(m)] = frechet_distance(x, y).reference.whole
-    mean, centered, step = y.mean(0), y - y.mean(0), 1e-4
-    slopes = []
-    for row in range(0, m, 30):
-        # The law of the reference with a little more weight on one row, and a little less.
-        moved = [
-            Moments(m, mean + t * centered[row], (1 - t) * np.cov(y.T) + t * np.outer(centered[row], centered[row]))
-            for t in (step, -step)
-        ]
-        up, down = (frechet_distance(Moments.of(x) if n > d else x, law).value for law in moved)
-        slopes.append((up - down) / (2 * step))
-    found = psi[::30] - psi[0]
-    assert found == pytest.approx(np.array(slopes) - slopes[0], abs=1e-3 * float(psi.std()))
+    expected = losses(lambda rest: frechet_distance(Moments.of(x), Moments.of(rest)).value, y, rows)
+    assert psi[rows] - psi[0] == pytest.approx(expected, abs=1e-3 * float(psi.std()))
 
 
 @pytest.mark.parametrize("scale", [1e-12, 2.0**30, 1e9])

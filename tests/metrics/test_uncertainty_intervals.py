@@ -20,7 +20,7 @@ def drawn(seed, n, move, deviations=STEEP):
 
 
 def assert_covered(scores):
-    assert_scores_honest(scores, coverage=(0.925, 0.98))
+    assert_scores_honest(scores, coverage=(0.925, 0.985))
     truth = np.mean([each.value for each in scores])
     for level, least in ((0.68, 0.63), (0.9, 0.86), (0.99, 0.965)):
         low, high = np.array([each.interval(level) for each in scores]).T
