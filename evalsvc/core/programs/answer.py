@@ -47,7 +47,7 @@ def serve_functions(candidates: Sequence[str], requests: int, replies: int) -> N
     """
     module = types.ModuleType(_NAME)
     sys.modules[_NAME] = module
-    objects: dict[str | int, Any] = module.__dict__
+    objects: dict[str, Any] = module.__dict__
     given: dict[int, Any] = {}
     waiting = [candidates]
 
@@ -62,7 +62,7 @@ def serve_functions(candidates: Sequence[str], requests: int, replies: int) -> N
         if waiting:
             exec(compiled(waiting.pop()), module.__dict__)
         if request["do"] == "names":
-            return {"value": [name for name in objects if isinstance(name, str)]}
+            return {"value": list(objects)}
         function = getattr(operator, request["do"], None) or getattr(builtins, request["do"])
         arguments = [decode(each, referred) for each in request["args"]]
         named = {name: decode(each, referred) for name, each in request["named"].items()}

@@ -10,6 +10,7 @@ import builtins
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
+from functools import partial
 from typing import Any
 
 from evalsvc.core.programs.lines import read_lines, write_line
@@ -139,7 +140,7 @@ def serve_tests(setup: str, tests: Sequence[str], requests: int, replies: int) -
 def _steps(test: str) -> Iterator[tuple[bool, Step]]:
     """The parts of a test in order, and whether each is a test of its own; others only prepare."""
     if (pair := pair_of(test)) is not None:
-        yield True, lambda names: _compare(pair, names)
+        yield True, partial(_compare, pair)
         return
     tree = ast.parse(test)
     body = _inlined(tree) or tree.body
@@ -147,7 +148,7 @@ def _steps(test: str) -> Iterator[tuple[bool, Step]]:
     for statement in body:
         code = compile(ast.Module([statement], []), "test.py", "exec", dont_inherit=True)
         last = single and statement is body[-1]
-        yield last or _asserts(statement), lambda names, code=code: exec(code, names)  # type: ignore[misc]
+        yield last or _asserts(statement), partial(exec, code)
 
 
 def pair_of(test: str) -> Mapping[str, Any] | None:

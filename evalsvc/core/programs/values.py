@@ -37,12 +37,12 @@ def encode(value: Any, refer: Callable[[Any], str | int]) -> Any:
         plain_float = float.__float__(value)
         return plain_float if math.isfinite(plain_float) else {"float": repr(plain_float)}
     if isinstance(value, list):
-        return parts(list.__iter__(value))
+        return parts(value)
     if isinstance(value, dict):
-        return {"dict": [parts(pair) for pair in dict.items(value)]}
+        return {"dict": [parts(pair) for pair in value.items()]}
     for kind in (tuple, set, frozenset):
         if isinstance(value, kind):
-            return {kind.__name__: parts(kind.__iter__(value))}
+            return {kind.__name__: parts(value)}
     if isinstance(value, complex):
         return {"complex": [encode(value.real, refer), encode(value.imag, refer)]}
     if isinstance(value, bytes | bytearray):

@@ -8,6 +8,7 @@ import time
 from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
+from functools import lru_cache
 
 from evalsvc.core.programs.process import Process
 from evalsvc.core.programs.testing import UnfitTestError, pair_of
@@ -48,8 +49,9 @@ class Verdict:
         return next(filter(None, (*self.failures, self.ended)), "")
 
 
-def judge(sources: Sequence[str], setup: str, tests: Sequence[str], limits: Limits) -> Verdict:
-    """Test a program: the first of ``sources`` that is Python.
+@lru_cache(maxsize=1024)
+def judge(sources: tuple[str, ...], setup: str, tests: tuple[str, ...], limits: Limits) -> Verdict:
+    """Test a program: the first of ``sources`` that is Python. Equal draws of an item are tested once.
 
     A test is Python code, the JSON of a call (``{"call": "f", "args": [1], "returns": 2}``), or that of a script's
     input and output (``{"stdin": "1", "stdout": "2"}``). ``setup`` is Python that tests may use.
