@@ -101,11 +101,18 @@ def _groups(units: int) -> Int64[np.ndarray, " units"]:
 
 
 def _left_out(states: SampleStates, name: str, members: Members, chosen: np.ndarray) -> Float64[np.ndarray, " groups"]:
-    """The value without each group."""
+    """The value without each group; NaN if it does not exist."""
     owner = members.every.owner
     group = chosen[members.rows if owner is None else owner[members.rows]]
     parts = [states.merged(members.rows[group == i]) for i in range(GROUPS)]
-    return np.array([states.value(states.merge(parts[:i] + parts[i + 1 :]), name) for i in range(GROUPS)])
+
+    def without(i: int) -> float:
+        try:
+            return states.value(states.merge(parts[:i] + parts[i + 1 :]), name)
+        except MetricError:
+            return float("nan")
+
+    return np.array([without(i) for i in range(GROUPS)])
 
 
 def _influence(moves: Float64[np.ndarray, " groups"], members: Members, chosen: np.ndarray) -> Influence:

@@ -55,6 +55,9 @@ class ClientRules:
                 self._check(PluginKind.EXTRACTOR, frames, use.options.get("options") or {}, clients.extractors)
         for scorer in suite.scorers.values():
             self._check(PluginKind.SCORER, scorer.use, scorer.options, clients.scorers)
+            if isinstance(features := scorer.options.get("features"), Mapping):  # of torchmetrics
+                extractor, options = str(features.get("extractor")), features.get("options") or {}
+                self._check(PluginKind.EXTRACTOR, extractor, options, clients.extractors)
             if (endpoint := scorer.options.get("endpoint")) and endpoint_name(str(endpoint)) is None:
                 raise ForbiddenError(
                     f"option 'endpoint' of scorer {scorer.use!r} must be endpoint:NAME, of an endpoint that "

@@ -34,7 +34,7 @@ def with_torchmetrics(data: dict[str, Any], what: str, plugins: Plugins | None) 
             expanded.append(use)
             continue
         try:
-            expanded += _expanded(use, name, scorers, plugins)
+            expanded += _expanded(use, name, data, scorers, plugins)
         except InputError as error:
             raise InputError(f"{what}: metrics.{place}: {error}") from None
     return {**data, "metrics": expanded, "scorers": scorers} if expanded != uses else data
@@ -52,15 +52,16 @@ def _class_of(use: Any, plugins: Plugins | None) -> str | None:
 
 
 def _expanded(
-    use: Mapping[str, Any], name: str, scorers: dict[str, Any], plugins: Plugins | None
+    use: Mapping[str, Any], name: str, data: Mapping[str, Any], scorers: dict[str, Any], plugins: Plugins | None
 ) -> list[dict[str, Any]]:
     """The aggregates of a class, one for each quantity; its scorer is added to ``scorers``."""
-    if wrong := sorted(set(use) - {"metric", "error", *_OF_CLASS, *_OF_SCORE}):
-        raise InputError(
-            f"{wrong[0]!r} is not a key of {use['metric']}: use {', '.join((*_OF_CLASS, 'error', *_OF_SCORE))}"
-        )
+    if wrong := sorted(use.keys() - {"metric", "features", "error", *_OF_CLASS, *_OF_SCORE}):
+        known = ", ".join((*_OF_CLASS, "features", "error", *_OF_SCORE))
+        raise InputError(f"{wrong[0]!r} is not a key of {use['metric']}: use {known}")
     options = {"metric": name, **{key: use[key] for key in _OF_CLASS if key in use}}
     quantities = class_use(**options, plugins=plugins).quantities
+    if "features" in use:
+        options["features"] = _extractor(use["features"], data.get("extractors"))
     entry = {"use": SCORER, "options": options, "quantities": [ScorerQuantity.of(each) for each in quantities]}
     stem = quantities[0].name.replace("_", "-") if len(quantities) == 1 else name.rpartition(".")[2].lower()
     label, number = stem, 1
@@ -72,3 +73,14 @@ def _expanded(
     if "error" in use:
         shared["options"] = {"error": use["error"]}
     return [{"metric": merged.__name__, "of": f"{label}/{each.name}", **shared} for each in quantities]
+
+
+def _extractor(features: Any, extractors: Any) -> dict[str, Any]:
+    """The extractor of the suite and its output that ``label/output`` names, as the scorer takes them."""
+    label, _, output = str(features).partition("/")
+    use = extractors.get(label) if isinstance(extractors, dict) else None
+    if not isinstance(use, dict) or not output:
+        raise InputError(
+            f"'features: {features}' does not name an output of the suite's 'extractors': use label/output"
+        )
+    return {"extractor": use.get("use"), "output": output, "options": use.get("options") or {}}

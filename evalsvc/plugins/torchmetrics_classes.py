@@ -18,8 +18,8 @@ from evalsvc.plugins.registry import PluginKind, Plugins
 Inputs: TypeAlias = Mapping[str, str | Mapping[str, str]]
 """By parameter of ``update``, the name of its source, or of the source of each entry of a dict."""
 
-DOMAINS = ("audio", "classification", "clustering", "image", "multimodal", "nominal", "regression", "segmentation")
-DOMAINS += ("shape", "text", "video")
+DOMAINS = ("audio", "classification", "clustering", "image", "multimodal", "nominal", "regression", "shape", "text")
+DOMAINS += ("video",)
 """Packages of torchmetrics whose classes can be named."""
 UNUSABLE = {
     "ComplexScaleInvariantSignalNoiseRatio": "it compares spectra",
@@ -68,6 +68,8 @@ _INPUTS: Mapping[str, Inputs] = {
     "image": {"preds": "images", "target": "target_images", "img": "images"},
     "text": {"preds": "texts", "target": "target"},
     "classification": {"preds": "features", "target": "labels"},
+    "clustering": {"preds": "predicted_labels", "target": "labels", "data": "features", "labels": "labels"},
+    "nominal": {"preds": "predicted_labels", "target": "labels"},
 }
 _OUTPUTS = {"BERTScore": ("f1",), "SQuAD": ("exact_match", "f1")}
 # torchmetrics declares the opposite; of both, 0 is the best value.
@@ -156,6 +158,8 @@ def _found(name: str, plugins: Plugins | None) -> tuple[Any, str]:
     module = importlib.import_module(f"torchmetrics.{parts[1]}")
     kind = getattr(module, parts[2], None)
     if inspect.isclass(kind) and issubclass(kind, torchmetrics.Metric) and kind.__module__.startswith("torchmetrics."):
+        if "task" in inspect.signature(kind.__new__).parameters:
+            raise InputError(f"torchmetrics class {name!r} stands for three: name one, as in Multiclass{parts[2]}")
         return kind, f"torchmetrics {torchmetrics.__version__}"
     if reason := (UNUSABLE | NEEDS).get(parts[2]):
         raise InputError(f"torchmetrics class {name!r} cannot score samples: {reason}")

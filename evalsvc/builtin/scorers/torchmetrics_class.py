@@ -8,23 +8,30 @@ import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from evalsvc.builtin.pretrained import offline
 from evalsvc.builtin.scorers import torchmetrics_states as states
+from evalsvc.builtin.scorers.inner_extractor import InnerExtractor
 from evalsvc.builtin.scorers.rows import Failed, score_rows
 from evalsvc.builtin.scorers.torchmetrics_inputs import SOURCES, Source
 from evalsvc.builtin.scorers.torchmetrics_models import with_model
 from evalsvc.core.batching import out_of_memory
 from evalsvc.core.errors import EvalsvcError, InputError, first_line
+from evalsvc.metrics.full_precision import full_precision
 from evalsvc.metrics.lazy_torch import torch
 from evalsvc.metrics.registry import Quantity
+from evalsvc.metrics.score import MetricError
 from evalsvc.plugins.items import ItemBatch, Scored
 from evalsvc.plugins.registry import Plugins, versioned
 from evalsvc.plugins.samples import Audio, Samples
 from evalsvc.plugins.scorers import ScorerInfo
 from evalsvc.plugins.torchmetrics_classes import MODEL, MODELS, ClassUse, class_use
 
+if TYPE_CHECKING:
+    from torch import Tensor
+
+FEATURES = {"extractor", "output", "options"}
 LIBRARIES = {"ShortTimeObjectiveIntelligibility": "pystoi"}
 """Packages besides torchmetrics that compute a class."""
 
@@ -35,11 +42,12 @@ class TorchmetricsClass:
 
     The value of a sample is that of the class after this sample alone, NaN where that does not exist; the aggregate
     ``merged`` is the value of the class after all samples. ``outputs`` are keys of the dict that some classes return.
-    A sample that the class refuses, or after which its state is not finite, has failed.
+    The sources ``features`` and ``predicted_labels`` are rows of the ``extractor`` that ``features`` names, with its
+    ``output`` and ``options``. A sample that the class refuses, or after which its state is not finite, has failed.
     """
 
     @staticmethod
-    def quantities(**options: Any) -> tuple[Quantity, ...]:
+    def quantities(features: Any = None, **options: Any) -> tuple[Quantity, ...]:
         """One quantity for each output, in the direction of the class."""
         return class_use(**options).quantities
 
@@ -51,6 +59,7 @@ class TorchmetricsClass:
         inputs: Mapping[str, Any] | None = None,
         options: Mapping[str, Any] | None = None,
         outputs: Sequence[str] | None = None,
+        features: Mapping[str, Any] | None = None,
         plugins: Plugins | None = None,
     ) -> None:
         use = class_use(metric, inputs, options, outputs, plugins)
@@ -60,7 +69,10 @@ class TorchmetricsClass:
         self._device = device
         every = [each for one in self._sources.values() for each in (one.values() if isinstance(one, dict) else [one])]
         takes = {each.takes for each in every if each.takes}
-        if len(takes) != 1:
+        self._inner = _inner(use, features, any(each.features for each in every), device, plugins)
+        if self._inner:
+            takes = takes & self._inner.extractor.info.takes if takes else set(self._inner.extractor.info.takes)
+        if not takes or (len(takes) > 1 and not self._inner):
             given = " and ".join(sorted(takes)) or "no samples"
             raise InputError(f"the inputs of torchmetrics class {metric!r} are {given}: name one source of samples")
         self._outputs = {quantity.name: key for quantity, key in zip(use.quantities, use.outputs, strict=True)}
@@ -70,7 +82,7 @@ class TorchmetricsClass:
             use.quantities,
             frozenset(each.reads for each in every if each.reads),
             weights,
-            _facts(use),
+            _facts(use) | (self._inner.facts if self._inner else {}),
         )
 
     def score(self, samples: Samples, items: ItemBatch) -> Scored:
@@ -79,9 +91,10 @@ class TorchmetricsClass:
         if isinstance(samples, Audio) and fs not in (None, samples.rate):
             raise InputError(f"the sounds have {samples.rate} Hz, but the class is told {fs}: set its option 'fs'")
         kept = [b""] * len(samples)
+        features = torch.from_numpy(self._inner.rows(samples)) if self._inner else None
 
         def judge(row: int) -> Sequence[float]:
-            state = self._state(samples, items, row)
+            state = self._state(samples, features, items, row)
             kept[row] = states.packed(state)
             return [self._alone(state, output) for output in self._outputs.values()]
 
@@ -96,12 +109,23 @@ class TorchmetricsClass:
         return states.merged(self._module, several)
 
     def value_of(self, state: states.State, quantity: str) -> float:
-        """The value that the class computes from a state."""
-        with _quiet(), torch.inference_mode():
-            return states.value_of(self._module, state, self._outputs[quantity])
+        """The value that the class computes from a state.
 
-    def _state(self, samples: Samples, items: ItemBatch, row: int) -> states.State:
-        given = {name: self._given(source, samples, items, row) for name, source in self._sources.items()}
+        Raises:
+            MetricError: the class computes none, as of images of several sizes that it keeps.
+        """
+        try:
+            with _quiet(), torch.inference_mode(), full_precision():
+                return states.value_of(self._module, state, self._outputs[quantity])
+        except EvalsvcError:
+            raise
+        except Exception as error:
+            if out_of_memory(error):
+                raise
+            raise MetricError(f"torchmetrics class {self._use.name!r} has no value: {first_line(error)}") from None
+
+    def _state(self, samples: Samples, features: Tensor | None, items: ItemBatch, row: int) -> states.State:
+        given = {name: self._given(source, samples, features, items, row) for name, source in self._sources.items()}
         self._module.reset()
         try:
             with _quiet():
@@ -117,10 +141,17 @@ class TorchmetricsClass:
             raise Failed(f"{self._use.name} of this sample is not finite")
         return state
 
-    def _given(self, source: Source | dict[str, Source], samples: Samples, items: ItemBatch, row: int) -> Any:
+    def _given(
+        self,
+        source: Source | dict[str, Source],
+        samples: Samples,
+        features: Tensor | None,
+        items: ItemBatch,
+        row: int,
+    ) -> Any:
         if isinstance(source, dict):
-            return {name: self._given(each, samples, items, row) for name, each in source.items()}
-        found = source.give(samples, items, row)
+            return {name: self._given(each, samples, features, items, row) for name, each in source.items()}
+        found = source.give(features if source.features else samples, items, row)
         if not isinstance(found, torch.Tensor):
             return found
         if not bool(torch.isfinite(found).all()):
@@ -149,6 +180,21 @@ def _built(use: ClassUse, device: torch.device) -> tuple[Any, str]:
             return use.kind(**options).to(device), weights
     except Exception as error:
         raise InputError(f"torchmetrics class {use.name!r} does not take these options: {first_line(error)}") from None
+
+
+def _inner(
+    use: ClassUse, features: Any, is_read: bool, device: torch.device, plugins: Plugins | None
+) -> InnerExtractor | None:
+    """The extractor of the features that an input reads."""
+    if not is_read and features is None:
+        return None
+    told = f"torchmetrics class {use.name!r}"
+    if not is_read:
+        raise InputError(f"{told}: no input reads 'features': remove it, or give an input the source 'features'")
+    if not isinstance(features, Mapping) or not {"extractor", "output"} <= features.keys() <= FEATURES:
+        raise InputError(f"{told} reads features: name an output of an extractor, as in 'features: cnn/logits'")
+    extractor, output, options = (features.get(key) for key in ("extractor", "output", "options"))
+    return InnerExtractor.build("torchmetrics", str(extractor), str(output), options, device, plugins)
 
 
 def _sources(use: ClassUse, given: Any) -> Source | dict[str, Source]:

@@ -14,17 +14,21 @@ from evalsvc.plugins.interfaces import Modality
 from evalsvc.plugins.items import Column, ItemBatch, text_of
 from evalsvc.plugins.samples import Audio, Images, MixedImages, Samples, Texts, Videos
 
-Give = Callable[[Samples, ItemBatch, int], Any]
+Give = Callable[[Any, ItemBatch, int], Any]
 """From samples, their items and the number of a row to what ``update`` is given of it."""
 
 
 @dataclass(frozen=True)
 class Source:
-    """A part of a sample of the modality ``takes``, or of the column ``reads`` of its item."""
+    """A part of a sample of the modality ``takes``, or of the column ``reads`` of its item.
+
+    Where ``features`` are read, ``samples`` are the rows of an extractor.
+    """
 
     give: Give
     takes: Modality | None = None
     reads: Column | None = None
+    features: bool = False
 
 
 def _unit(samples: Samples, row: int) -> Tensor:
@@ -149,6 +153,8 @@ SOURCES: Mapping[str, Source] = {
     "targets": Source(_of_item(lambda items, row: [list(_targets(items, row))]), reads="target"),
     "prompts": Source(_of_item(_prompt), reads="prompt"),
     "labels": Source(_of_item(_label), reads="label"),
+    "features": Source(lambda features, _items, row: features[row : row + 1], features=True),
+    "predicted_labels": Source(lambda features, _items, row: features[row : row + 1].argmax(1), features=True),
     "predictions": Source(_prediction, takes="text"),
     "answers": Source(_of_item(_squad), reads="target"),
 }

@@ -94,4 +94,7 @@ def value_of(module: Any, state: State, output: str) -> float:
         raise InputError(f"torchmetrics class {type(module).__name__} has no output {output!r}: remove 'outputs'")
     if isinstance(found, tuple):
         found = found[0]
-    return float(torch.as_tensor(found).double().mean())
+    try:
+        return float(torch.as_tensor(found).double().mean())
+    except (TypeError, ValueError):
+        raise InputError(f"torchmetrics class {type(module).__name__} does not return a number") from None

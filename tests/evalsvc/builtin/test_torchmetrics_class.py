@@ -18,7 +18,7 @@ from evalsvc.builtin.scorers.torchmetrics_inputs import SOURCES
 from evalsvc.builtin.scorers.torchmetrics_models import with_model
 from evalsvc.core.errors import InputError
 from evalsvc.metrics.merged import SampleStates, merged
-from evalsvc.metrics.score import Direction
+from evalsvc.metrics.score import Direction, MetricError
 from evalsvc.plugins import scoring
 from evalsvc.plugins.conformance import check_scorer
 from evalsvc.plugins.items import ItemBatch
@@ -222,7 +222,7 @@ def test_classes_that_cannot_be_used_are_documented_with_the_reason():
         ({"metric": "text.CharErrorRate", "inputs": {"preds": "words", "target": "target"}}, "no source 'words'"),
         ({"metric": "text.CharErrorRate", "inputs": {"preds": "target", "target": "target"}}, "name one source of s"),
         ({"metric": "image.QualityWithNoReference"}, "needs its input 'target'"),
-        ({"metric": "classification.BinaryAccuracy"}, "no source 'features'"),
+        ({"metric": "classification.BinaryAccuracy"}, "reads features: name an output"),
     ],
 )
 def test_classes_inputs_and_options_that_do_not_exist_are_named(given, reason):
@@ -304,6 +304,61 @@ def test_sounds_that_are_silent_damaged_or_of_another_length_or_rate_are_outcome
         assert other.outcomes[0] == scoring.FAILED
     with pytest.raises(InputError, match="the sounds have 16000 Hz, but the class is told 10000: set its option 'fs'"):
         built("audio.ShortTimeObjectiveIntelligibility").score(Audio((good,), 16000), ItemBatch(("a",), torch.zeros(1)))
+
+
+LOGITS = {"extractor": "digits-cnn", "output": "logits"}
+
+
+@pytest.mark.parametrize(
+    ("name", "options"),
+    [
+        ("classification.MulticlassAUROC", {"num_classes": 10}),
+        ("classification.MulticlassF1Score", {"num_classes": 10, "average": "none"}),
+        ("clustering.CalinskiHarabaszScore", {}),
+        ("nominal.CramersV", {"num_classes": 10}),
+    ],
+)
+def test_classes_of_labels_read_features_and_the_labels_of_items(name, options):
+    samples, labels = digits_images()
+    scorer = built(name, options=options, features=LOGITS)
+    values = scoring.score(scorer, samples, replace(items_of(samples, ()), labels=labels), {})
+    logits = torch.from_numpy(scorer._inner.rows(samples))
+    rows = {"features": logits, "predicted_labels": logits.argmax(1), "labels": labels}
+    own = scorer._use.kind(**options)
+    own.update(**{given: rows[source] for given, source in scorer._use.inputs.items()})
+    assert whole(scorer, values)[0].value == pytest.approx(float(own.compute().double().mean()), rel=1e-6)
+    assert scorer.info.takes == {"image"}
+    assert scorer.info.facts["extractor"].startswith("digits-cnn-")
+
+
+def digits_images():
+    labels = torch.arange(COUNT) % 4
+    shades = torch.rand(COUNT, 1, 8, 8, generator=torch.Generator().manual_seed(0)) * 60
+    return Images((shades + labels.reshape(-1, 1, 1, 1) * 60).to(torch.uint8)), labels
+
+
+def test_features_are_named_where_an_input_reads_them():
+    with pytest.raises(InputError, match="reads features: name an output of an extractor, as in 'features: cnn/"):
+        built("classification.MulticlassAccuracy", options={"num_classes": 10})
+    with pytest.raises(InputError, match="no input reads 'features': remove it"):
+        built("text.WordErrorRate", features=LOGITS)
+    with pytest.raises(InputError, match="not 'pixels': set the option 'output'"):
+        built("clustering.DunnIndex", features=LOGITS | {"output": "pixels"})
+    with pytest.raises(InputError, match="stands for three: name one, as in MulticlassAccuracy"):
+        built("classification.Accuracy")
+
+
+def test_a_value_that_is_not_a_number_and_images_that_do_not_fit_together_are_named():
+    samples, labels = digits_images()
+    curve = built("classification.MulticlassROC", options={"num_classes": 10}, features=LOGITS)
+    with pytest.raises(InputError, match="class MulticlassROC does not return a number"):
+        curve.score(samples, replace(items_of(samples, ()), labels=labels))
+    mixed = MixedImages((images(16)[0].items[0], images(24)[0].items[0]))
+    bands = built("image.SpectralDistortionIndex")
+    values = scored(bands, mixed, mixed)
+    assert values.counts["scored"] == 2
+    with pytest.raises(MetricError, match="torchmetrics class 'image.SpectralDistortionIndex' has no value: "):
+        whole(bands, values)
 
 
 @pytest.mark.parametrize("name", ["text.BLEUScore", "image.TotalVariation", "audio.SignalNoiseRatio"])

@@ -192,6 +192,20 @@ def test_registered_classes_take_samples_where_they_are_of_torchmetrics_or_have_
     assert suite.scorers["words"].options["metric"] == "words"
 
 
+def test_features_are_those_of_an_extractor_of_the_suite():
+    use = {"metric": "torchmetrics/classification.MulticlassF1Score", "options": {"num_classes": 10}}
+    more = {
+        "modality": "image",
+        "items": {"labels": {"classes": 10, "as": "balanced"}},
+        "extractors": {"cnn": {"use": "digits-cnn"}},
+    }
+    suite = parsed([use | {"features": "cnn/logits", "by": "label"}], **more)
+    options = suite.scorers["multiclass-f1-score"].options
+    assert options["features"] == {"extractor": "digits-cnn", "output": "logits", "options": {}}
+    with pytest.raises(InputError, match="metrics.0: 'features: dnn/logits' does not name an output of the suite's"):
+        parsed([use | {"features": "dnn/logits"}], **more)
+
+
 @pytest.mark.parametrize(
     ("use", "reason"),
     [
@@ -199,7 +213,7 @@ def test_registered_classes_take_samples_where_they_are_of_torchmetrics_or_have_
         ({"metric": "torchmetrics/os.system"}, "metrics.0: invalid torchmetrics class 'os.system'"),
         ({"metric": "torchmetrics/nothing"}, "metrics.0: there is no metric 'nothing'"),
         ({"metric": "torchmetrics/text.InfoLM"}, "'text.InfoLM' needs the option model_name_or_path"),
-        ({"metric": WER, "features": "a/b"}, "'features' is not a key of torchmetrics/text.WordErrorRate: use inputs"),
+        ({"metric": WER, "of": "a/b"}, "'of' is not a key of torchmetrics/text.WordErrorRate: use inputs, options"),
         ({"metric": WER, "error": "bootstrap"}, "option error: 'bootstrap': Input should be 'jackknife' or 'none'"),
         ({"metric": "mean", "of": "s", "inputs": {}}, "metrics.0.inputs: is not a key of suites"),
     ],
