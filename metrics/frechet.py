@@ -87,9 +87,8 @@ def frechet_distance(
     errors = errors_of(deletions, units, reference)
     stderr = math.sqrt(errors.variance)
     skewness = of_quadratic(errors.influence, stderr, errors.noise)
-    return _score(
-        law, target, stderr, _METHOD, deletions.transport, errors.influence, errors.reference, units, skewness
-    )
+    method = _METHOD + errors.influence.remark
+    return _score(law, target, stderr, method, deletions.transport, errors.influence, errors.reference, units, skewness)
 
 
 @metric(
@@ -145,7 +144,7 @@ def frechet_distance_infinity(
     # The chunks' weights multiply the noise's second cumulant by 4.1 and its third by 0.2, and leave the signal alone.
     skewness = of_quadratic(errors.influence, stderr, Noise(2 * noise.deviation, 0.0, noise.bend))
     clustered = Units.of(len(sample), groups).clustered
-    method = "leave-one-out, second-order noise counted four times"
+    method = f"leave-one-out, second-order noise counted four times{errors.influence.remark}"
     if len(sample) < 5 * _LINEAR * sample.shape[1]:
         method += f"; of its expectation at this n, as chunks have under {_LINEAR} rows a feature"
     return score(

@@ -26,6 +26,7 @@ Rows: TypeAlias = Int64[np.ndarray, " _"]
 LEAST = 20
 METHOD = "influence function, own noise taken off by halves"
 TOO_FEW = f"none: fewer than {LEAST} samples"
+_HEAVY, _FEW_UNITS = 0.2, 10
 ABOUT_TRAINING = "none: the score is about this training set, not about the law that it was drawn from"
 
 
@@ -124,6 +125,21 @@ class Influence:
         if self.control is not None:
             total += _mean_square(self.control) / len(self.control)
         return total
+
+    @property
+    def remark(self) -> str:
+        """The end of a method where one unit carries more than a fifth of the variance; empty where none does.
+
+        The tail is then so heavy that a sample often misses the rows that count most, and with them most of the error.
+
+        >>> Influence(100, whole=np.r_[30.0, np.ones(99)].astype(np.float32)).remark
+        '; one of 100 carries 90 % of the variance, so that the error may be too small'
+        """
+        squares = np.square([0.0] if self.whole is None else self.whole, dtype=np.float64)
+        share = float(squares.max() / max(squares.sum(), np.finfo(float).tiny))
+        if share <= max(_HEAVY, _FEW_UNITS / self.n):
+            return ""
+        return f"; one of {self.n:,} carries {100 * share:.0f} % of the variance, so that the error may be too small"
 
     @property
     def of_draws(self) -> Influence | None:

@@ -257,7 +257,7 @@ class _Spread:
 def _score(values: Tensor, spread: _Spread, units: Units, influence: Influence, reference: Influence | str) -> Score:
     """The mean over subsets, or the one value of all pairs."""
     name, value, n = "kernel_distance", float(values.mean()), units.rows
-    method, details = "closed form of the U-statistic", {}
+    method, details = f"closed form of the U-statistic{influence.remark}", {}
     variance = influence.variance if units.clustered else spread.variance(n)
     stderr = math.sqrt(variance)
     skewness = of_quadratic(influence, stderr, Noise(spread.noise(units.count), spread.skewness))

@@ -86,7 +86,8 @@ def mind(
         return score("mind", value, None, n=n, method=TOO_FEW, details=details, units=units)
     variance, influence = units.estimate(whole, within)
     stderr, skewness = math.sqrt(variance), _skewness(x, influence, math.sqrt(variance))
-    return score("mind", value, stderr, n=n, method=METHOD, details=details, units=units, skewness=skewness)
+    method = METHOD + influence.remark
+    return score("mind", value, stderr, n=n, method=method, details=details, units=units, skewness=skewness)
 
 
 def _skewness(x: Tensor, influence: Influence, stderr: float) -> float:

@@ -7,6 +7,7 @@ import pytest
 
 from evalsvc.metrics import functional as metrics
 from evalsvc.metrics.influence import Influence, paired
+from evalsvc.metrics.registry import METRICS
 from evalsvc.metrics.score import MetricError
 from tests.metrics.honesty import repeated
 
@@ -147,3 +148,14 @@ def test_two_near_models_differ_by_their_errors_and_that_of_a_small_reference():
     both = [a.influence.variance + b.influence.variance + a.reference.minus(b.reference).variance for a, b in pairs]
     # Of 80 values the spread is known within 16 %. With the noise that both share taken off, this was 0.66.
     assert np.sqrt(np.mean(both)) == pytest.approx(np.std([a.value - b.value for a, b in pairs], ddof=1), rel=0.2)
+
+
+@pytest.mark.parametrize("name", ["frechet_distance", "frechet_distance_infinity", "kernel_distance", "mind"])
+def test_a_score_says_where_one_sample_carries_its_error(name):
+    options = {"kernel_distance": {"subsets": None}, "mind": {"directions": 6}}.get(name, {})
+    rows = np.random.default_rng(0).standard_normal((200, 6))
+    usual = METRICS[name].function(rows, REFERENCE, **options)
+    rows[7] *= 30
+    heavy = METRICS[name].function(rows, REFERENCE, **options)
+    assert "carries" not in usual.stderr_method
+    assert "one of 200 carries" in heavy.stderr_method
