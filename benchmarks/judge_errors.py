@@ -15,6 +15,7 @@ import numpy as np
 from evalsvc.builtin.scorers.pairwise import WINNER, Pairwise, values_of
 from evalsvc.builtin.scorers.rubric import Rubric
 from evalsvc.metrics import functional as metrics
+from evalsvc.metrics.prediction_powered import Rate, prediction_powered
 from evalsvc.metrics.registry import Quantity
 from evalsvc.metrics.score import Score
 
@@ -93,14 +94,39 @@ def judged(case: Case, truth: float, items: int, draws: int) -> tuple[float, flo
     return value.mean(), stderr.mean() / value.std(ddof=1), ((low <= truth) & (truth <= high)).mean()
 
 
+def with_people(people: int, draws: int) -> Iterator[tuple[str, float, float, float]]:
+    """Mean, ratio and coverage of people, of a judge that flatters 6 of 10 answers by a grade, and of both together.
+
+    People grade some of 400 items from 1 to 5, the judge all.
+    """
+    found: dict[str, list[Rate]] = {"people": [], "judge": [], "together": []}
+    for seed in range(draws):
+        rng = np.random.default_rng([seed, people])
+        right = rng.choice([1.0, 2.0, 3.0, 4.0], 400, p=[0.2, 0.3, 0.3, 0.2])
+        judge = right + (rng.random(400) < 0.6)
+        right, judge = (right - 1) / 4, (judge - 1) / 4
+        both = prediction_powered(right[:people], judge[:people], judge[people:])
+        for name, rates in found.items():
+            rates.append(getattr(both, name))
+    truth = (2.5 - 1) / 4
+    for name, rates in found.items():
+        value, stderr, low, high = np.array([(r.value, r.stderr, r.ci_low, r.ci_high) for r in rates]).T
+        covered = ((low <= truth) & (truth <= high)).mean()
+        yield name, 1 + 4 * value.mean(), stderr.mean() / value.std(ddof=1), covered
+
+
 def main() -> None:
-    """Print the table."""
+    """Print the tables."""
     draws = int(sys.argv[1]) if len(sys.argv) > 1 else 1000
     print("| judge | items | truth | mean | ratio | coverage |\n|---|---|---|---|---|---|")
     for name, (case, truth) in CASES.items():
         for items in (50, 300):
             mean, ratio, covered = judged(case, truth, items, draws)
             print(f"| {name} | {items} | {truth:.3f} | {mean:.3f} | {ratio:.2f} | {covered:.3f} |", flush=True)
+    print("\n| people | of | truth | mean | ratio | coverage |\n|---|---|---|---|---|---|")
+    for people in (20, 80):
+        for name, mean, ratio, covered in with_people(people, draws):
+            print(f"| {people} | {name} | 2.5 | {mean:.3f} | {ratio:.2f} | {covered:.3f} |", flush=True)
 
 
 if __name__ == "__main__":

@@ -76,7 +76,7 @@ def test_equal_grades_agree_and_one_rater_has_no_agreement_with_people():
 
 def test_both_together_are_as_right_as_people_beside_a_judge_that_flatters():
     covered, flattered, width = 0, 0, []
-    for seed in range(60):
+    for seed in range(40):
         rng = np.random.default_rng(seed)
         right = np.clip(np.round(rng.normal(2.5, 1, 400)), 1, 5)
         judge = np.clip(right + rng.choice([0, 1], 400, p=[0.4, 0.6]), 1, 5)
@@ -85,7 +85,7 @@ def test_both_together_are_as_right_as_people_beside_a_judge_that_flatters():
         covered += means.together.ci_low <= truth <= means.together.ci_high
         flattered += means.judge.ci_low <= truth <= means.judge.ci_high
         width.append(means.together.stderr / means.people.stderr)
-    assert covered >= 52
+    assert covered >= 34
     assert flattered == 0
     assert np.mean(width) < 0.8
 

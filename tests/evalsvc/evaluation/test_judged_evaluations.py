@@ -5,6 +5,7 @@ from dataclasses import replace
 
 import pytest
 
+from evalsvc.analysis.item_export import export_items
 from evalsvc.analysis.items import open_items
 from evalsvc.core.errors import InputError, UnavailableError
 from evalsvc.core.settings import Settings
@@ -13,6 +14,8 @@ from evalsvc.evaluation.planning import plan
 from evalsvc.evaluation.runner import evaluate
 from evalsvc.inputs.checkpoints import Checkpoint
 from evalsvc.inputs.endpoint_requests import Pace
+from evalsvc.inputs.items.reading import read_items
+from evalsvc.inputs.items.schema import Items
 from evalsvc.inputs.suites import load_suite
 from evalsvc.plugins.interfaces import GeneratorInfo
 from evalsvc.plugins.registry import Plugin, PluginKind, Plugins
@@ -92,7 +95,7 @@ def scores(context, evaluation):
         return {row.label: row for row in run.scores}, open_items(session, context.artifacts, run)
 
 
-def test_grades_and_preferences_are_scores_with_errors_by_item(context, checkpoint, suite):
+def test_grades_and_preferences_are_scores_with_errors_by_item(context, checkpoint, suite, tmp_path):
     with judge_server(answer) as server:
         found, items = scores(context, evaluate(plan(context, checkpoint, "echo", {}, suite(server)), context))
     assert len(server.bodies) == 24 * 4
@@ -101,7 +104,10 @@ def test_grades_and_preferences_are_scores_with_errors_by_item(context, checkpoi
     assert found["win"].value == pytest.approx(sum((0, 0, 0.5, 1, 1)[i % 5] for i in range(24)) / 24)
     assert found["win"].ci_low < found["win"].value < found["win"].ci_high
     assert found["judge_price"].value == pytest.approx(2 * (1000 + 100 * 10) / 1e6)
-    assert items.measure("win").quantity.direction == "higher"
+    export_items(items, tmp_path / "answers.parquet")
+    use = Items(file=str(tmp_path / "answers.parquet"), id="item", prompt="prompt", target="answer")
+    other_side = read_items(use).items
+    assert other_side.targets == tuple((prompt,) for prompt in other_side.prompts), "the answers of this model"
 
 
 def test_a_judge_that_goes_down_ends_the_evaluation_and_what_was_paid_is_not_paid_again(
