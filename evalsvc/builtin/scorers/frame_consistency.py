@@ -81,6 +81,6 @@ class FrameConsistency:
                 raise NotApplicable("the features of a frame have length 0 and no direction")
             unit = features / lengths
             before, first = (unit[1:] * unit[:-1]).sum(1), unit[1:] @ unit[0]
-            return [before.mean(), (before.clip(0) + first.clip(0)).mean() / 2]
+            return [float(before.mean()), float((before.clip(0) + first.clip(0)).mean() / 2)]
 
         return score_rows(self.info, len(samples), judge)
