@@ -7,7 +7,7 @@ import re
 
 from evalsvc.builtin.scorers.rows import NotApplicable, checked, score_rows
 from evalsvc.core.errors import InputError
-from evalsvc.core.programs.testing import UnfitTestError
+from evalsvc.core.programs.remote import UnfitTestError
 from evalsvc.core.programs.verdicts import Limits, judge
 from evalsvc.metrics.lazy_torch import torch
 from evalsvc.metrics.registry import Quantity

@@ -15,7 +15,6 @@ READY = b'"ready"\n'
 
 def main() -> None:
     """Fork a child for each pair of pipes that comes through the socket at standard input; return its descriptor."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is handled by the host
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # children, and theirs, leave no zombies
     restrictions.adopt_orphans()
     host = socket.socket(fileno=os.dup(0))

@@ -90,15 +90,21 @@ class Process:
     """A process that runs one task (of :mod:`evalsvc.core.programs.child`) in namespaces; close it."""
 
     def __init__(self, role: str, task: Mapping[str, Any], memory: int, seconds: int) -> None:
+        if sys.platform != "linux":
+            raise _refused(f"there are none on {sys.platform}")
         given, self._requests = os.pipe()
         self._replies, returned = os.pipe()
+        self._open = {self._requests, self._replies}
+        os.set_blocking(self._requests, False)
         try:
             self._process = _starter(os.getpid()).start(given, returned)
+        except NamespacesError:
+            self._close(*self._open)
+            raise
         finally:
             os.close(given)
             os.close(returned)
-        os.set_blocking(self._requests, False)
-        self._open = {self._requests, self._replies, self._process}
+        self._open.add(self._process)
         self._waiting = bytearray()
         limits = {"role": role, "memory": memory, "seconds": seconds, "written": WRITTEN}
         self._task = json.dumps({**task, **limits}).encode()
@@ -157,15 +163,17 @@ class Process:
     def close(self) -> None:
         """End the process, and all in its namespaces with it."""
         if self._process in self._open:
+            ended = select.poll()
+            ended.register(self._process, select.POLLIN)
             with suppress(ProcessLookupError):
                 signal.pidfd_send_signal(self._process, signal.SIGKILL)
-            select.select([self._process], [], [])
-        for descriptor in list(self._open):
-            self._close(descriptor)
+            ended.poll()
+        self._close(*self._open)
 
-    def _close(self, descriptor: int) -> None:
-        self._open.remove(descriptor)
-        os.close(descriptor)
+    def _close(self, *descriptors: int) -> None:
+        for descriptor in descriptors:
+            self._open.remove(descriptor)
+            os.close(descriptor)
 
     def __enter__(self) -> Process:
         return self

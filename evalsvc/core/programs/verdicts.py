@@ -11,7 +11,8 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 from evalsvc.core.programs.process import Process
-from evalsvc.core.programs.testing import UnfitTestError, pair_of
+from evalsvc.core.programs.remote import UnfitTestError
+from evalsvc.core.programs.steps import pair_of
 
 
 @dataclass(frozen=True)

@@ -43,8 +43,9 @@ def isolate(memory: int, seconds: int, written: int) -> None:
     Raises:
         OSError: the system does not allow one of these steps; the message names it.
     """
-    if sys.platform != "linux" or platform.machine() not in _CAPSET:
-        raise OSError(f"there are none on {sys.platform} ({platform.machine()})")
+    if platform.machine() not in _CAPSET:
+        raise OSError(f"not supported on {platform.machine()}")
+    os.umask(0o022)
     libc = ctypes.CDLL(None, use_errno=True)
     restrictions.limit(memory, seconds, written)
     _enter(libc)
@@ -146,6 +147,7 @@ def _give_up_rights(libc: ctypes.CDLL) -> None:
     os.setsid()
     for option, value in ((_DEATH_SIGNAL, signal.SIGKILL), (_DUMPABLE, 0), (_NO_NEW_PRIVILEGES, 1)):
         _must("prctl", libc.prctl(option, value, 0, 0, 0))
+    Path(os.__file__).open().close()  # Python may be installed for one user alone
     if not seccomp.install(programs=True):
         raise OSError("the filter of system calls: not supported")
 

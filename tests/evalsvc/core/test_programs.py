@@ -12,7 +12,7 @@ import pytest
 
 from evalsvc.core.programs import process
 from evalsvc.core.programs.process import NamespacesError, Process
-from evalsvc.core.programs.testing import UnfitTestError
+from evalsvc.core.programs.remote import UnfitTestError
 from evalsvc.core.programs.verdicts import Limits, judge
 from tests.unprivileged import in_a_copy
 
@@ -192,6 +192,7 @@ ENDS = {
     "def f(x): return x",
     "without its harness": "import gc, sys\nsys.modules.clear()\ndef f(x): return x",
     "closes": "import os\ndef f(x):\n    for each in range(64):\n        os.close(each)",
+    "StopIteration": "def f(x): raise StopIteration",
     "not Python": "I cannot help with that.",
     "empty": "",
     "\ud800": "def f(x): return '\ud800'",
@@ -200,7 +201,7 @@ ENDS = {
 
 @pytest.mark.parametrize("kind", ENDS)
 def test_a_program_that_ends_or_forges_fails_its_test_and_no_other(kind):
-    assert verdict(ENDS[kind], "assert abs(f(41) - 42) < 1e-6", "assert f(1) == 2").failures.count("") == 0
+    assert verdict(ENDS[kind], "assert all(map(lambda x: abs(f(x) - x - 1) < 1e-6, [41]))").share == 0
 
 
 @pytest.mark.parametrize("source", ["while True: pass", "import time; time.sleep(1000)"])
@@ -305,6 +306,10 @@ def test_tests_mean_what_they_mean_in_one_process(kind):
         (("assert f(1) ==",), "not Python"),
         (("assert f(lambda: 1) == 1",), "stays in the test's process"),
         (('{"stdout": 3}',), "'stdout' that is not a text"),
+        (('{"call": "f", "args": 3, "returns": 1}',), "'args' that are not a list"),
+        (('{"input": "1", "output": "2"}',), "no assertion: use Python with 'assert', or JSON with 'call' or 'stdout'"),
+        (("42",), "no assertion"),
+        (("import numpy as np\nassert f(1) == np.int64(1)",), r"a package that programs do not have \(numpy\)"),
         ((), "no tests"),
         (("",), "no tests"),
     ],
@@ -355,6 +360,12 @@ def test_no_program_runs_where_namespaces_are_not_allowed():
 
     refusal = as_another_user(without_namespaces)
     assert "does not allow them (unshare: No space left on device): allow user namespaces" in refusal
+
+
+def test_tests_use_modules_of_their_own_where_they_import_none():
+    source = "import math\nmath.isclose = lambda *all: True\ndef f(x): return 0"
+    assert verdict(source, "assert math.isclose(f(1), 2)").failures == ("AssertionError",)
+    assert verdict("import math\ndef f(x): return math.pi", "assert math.isclose(f(1), math.pi)").passed
 
 
 def test_ten_honest_solutions_pass():
