@@ -100,7 +100,7 @@ def _score(name: str, generated: Array, reference: Array, seeds: int, pseudocoun
         areas.append(frontier_area(p, q))
     spread = {"seed_sd": float(np.std(areas, ddof=1))} if seeds > 1 else {}
     details = {"bins": float(bins), "components": float(points.shape[1]), **spread}
-    return score(name, float(np.mean(areas)), None, n=n, method=METHOD, details=details)
+    return score(name, float(np.mean(areas)), None, n=n, method=METHOD, details=details, reference=METHOD)
 
 
 def _histogram(labels: Int64[Tensor, " n"], bins: int, pseudocount: float) -> Float64[np.ndarray, " bins"]:

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
 _SLAB_BYTES = 2**26
 _SHAPED = 512
+_FIXED = "none: the influences of the reference's rows are not found"
 _OF_MEANS = 0.8
 """The distance's skewness at equality over that of the means' alone, to which the projections' spreads add."""
 
@@ -83,11 +84,13 @@ def mind(
     whole, *within = [(3 * d / directions * potential).cpu().numpy() for potential in potentials]
     value, details = float(each.mean()), {"directions_stderr": noise}
     if not sure:
-        return score("mind", value, None, n=n, method=TOO_FEW, details=details, units=units)
+        return score("mind", value, None, n=n, method=TOO_FEW, details=details, units=units, reference=_FIXED)
     variance, influence = units.estimate(whole, within)
     stderr, skewness = math.sqrt(variance), _skewness(x, influence, math.sqrt(variance))
     method = METHOD + influence.remark
-    return score("mind", value, stderr, n=n, method=method, details=details, units=units, skewness=skewness)
+    return score(
+        "mind", value, stderr, n=n, method=method, details=details, units=units, skewness=skewness, reference=_FIXED
+    )
 
 
 def _skewness(x: Tensor, influence: Influence, stderr: float) -> float:

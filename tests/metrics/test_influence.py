@@ -8,7 +8,7 @@ import pytest
 from evalsvc.metrics import functional as metrics
 from evalsvc.metrics.influence import Influence, paired
 from evalsvc.metrics.registry import METRICS
-from evalsvc.metrics.score import MetricError
+from evalsvc.metrics.score import MetricError, Score
 from tests.metrics.honesty import repeated
 
 REFERENCE = np.random.default_rng(100).standard_normal((300, 6)).astype(np.float32)
@@ -159,3 +159,12 @@ def test_a_score_says_where_one_sample_carries_its_error(name):
     heavy = METRICS[name].function(rows, REFERENCE, **options)
     assert "carries" not in usual.stderr_method
     assert "one of 200 carries" in heavy.stderr_method
+
+
+@pytest.mark.parametrize("name", ["mind", "mauve", "clipped_density_coverage", "feature_likelihood_divergence"])
+def test_an_unknown_error_of_the_reference_is_not_zero_and_says_why(name):
+    sets = np.random.default_rng(0).standard_normal((3, 60, 4))
+    found = METRICS[name].function(*sets[: len(METRICS[name].inputs)])
+    first = found if isinstance(found, Score) else found["clipped_density"]
+    assert first.stderr_reference is None
+    assert first.reference_method.startswith("none: ")
