@@ -65,14 +65,14 @@ def test_a_quantity_without_states_is_refused():
 def test_errors_are_those_of_new_items_alone_and_paired(draws):
     def draw(seed):
         rng = np.random.default_rng(seed)
-        items = np.repeat(np.arange(120), draws)
-        first = np.repeat(sums_of(rng, 120), draws, axis=0) + rng.integers(0, 2, (120 * draws, 2))
+        items = np.repeat(np.arange(80), draws)
+        first = np.repeat(sums_of(rng, 80), draws, axis=0) + rng.integers(0, 2, (80 * draws, 2))
         second = first + np.stack([rng.binomial(2, 0.4, len(first)), np.zeros(len(first))], axis=1)
         a, b = (merged(states_of(each), RATE, items) for each in (first, second))
         assert a.ci_low < a.value < a.ci_high
         return (a.value, a.stderr), (b.value - a.value, paired(b.influence, a.influence))
 
-    alone, gaps = zip(*repeated(draw, 150), strict=True)
+    alone, gaps = zip(*repeated(draw, 100), strict=True)
     for values, errors in (np.array(alone).T, np.array(gaps).T):
         assert 0.85 < errors.mean() / values.std(ddof=1) < 1.15
         # Student's t of 19 degrees of freedom.

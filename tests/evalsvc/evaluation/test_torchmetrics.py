@@ -65,10 +65,10 @@ def context(home):
     return EvaluationContext(Settings(home=home), plugins(), "cpu", batch_size=8)
 
 
-def suite_of(tmp_path, context, metrics, count=90):
+def suite_of(tmp_path, context, metrics, count=60):
     rows = [{"id": f"i{i}", "q": f"a sentence {i} " * (1 + i % 3), "lang": LANGS[i % 3]} for i in range(count)]
     (tmp_path / "items.jsonl").write_text("\n".join(json.dumps(row | {"t": row["q"].strip()}) for row in rows))
-    body = {"name": "w", "version": 1, "modality": "text", "shard": 40, "gallery": 5, "metrics": metrics}
+    body = {"name": "w", "version": 1, "modality": "text", "shard": 20, "gallery": 5, "metrics": metrics}
     body["items"] = {"file": "items.jsonl", "id": "id", "prompt": "q", "target": "t", "tags": ["lang"]}
     (tmp_path / "s.yaml").write_text(json.dumps(body))
     return load_suite(str(tmp_path / "s.yaml"), context.plugins)
@@ -101,7 +101,7 @@ def test_the_score_is_the_value_of_the_class_over_all_samples_with_slices(tmp_pa
     own.update(texts, targets)
     whole = scores["word_error_rate"]
     assert whole.value == pytest.approx(float(own.compute()), rel=1e-6)
-    assert (whole.stderr_method, whole.n, whole.direction) == ("jackknife over 20 groups of items", 90, "lower")
+    assert (whole.stderr_method, whole.n, whole.direction) == ("jackknife over 20 groups of items", 60, "lower")
     assert whole.ci_low < whole.value < whole.ci_high
     assert {f"word_error_rate[lang={lang}]" for lang in LANGS} | {"word_error_rate[worst]"} <= scores.keys()
     assert scores["word-error-rate_failed"].value == 0
@@ -138,7 +138,7 @@ def killed(work):
 
 def test_after_a_kill_the_scores_are_those_of_an_undisturbed_run(tmp_path, context, home, monkeypatch):
     def write(self, key, *arguments, write=Artifacts.write_arrays):
-        if key.startswith("values/") and "/40-80." in key:
+        if key.startswith("values/") and "/20-40." in key:
             os.kill(os.getpid(), signal.SIGKILL)
         write(self, key, *arguments)
 
@@ -148,7 +148,7 @@ def test_after_a_kill_the_scores_are_those_of_an_undisturbed_run(tmp_path, conte
         other = EvaluationContext(Settings(home=home), plugins(), "cpu", batch_size=8)
         assert killed(lambda: evaluated(tmp_path, other, suite))
     resumed, spec = evaluated(tmp_path, context, suite)
-    assert Hearing.made == 10, "samples that were kept are not drawn again"
+    assert Hearing.made == 20, "samples that were kept are not drawn again"
     values = {shard: context.artifacts.read_arrays(values_key(spec, "word-error-rate", shard)) for shard in spec.shards}
     evaluate(spec, context, rerun=True)
     for shard, arrays in values.items():
