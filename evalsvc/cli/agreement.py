@@ -45,7 +45,8 @@ def agreement(
 
 
 def _print(found: PeopleAndGrades) -> None:
-    title = f"{found.checkpoint} under {found.suite}: {found.of} and {found.raters} raters"
+    raters = "1 rater" if found.raters == 1 else f"{found.raters} raters"
+    title = f"{found.checkpoint} under {found.suite}: {found.of} and {raters}"
     made = table(title, "agreement (Krippendorff's alpha)", "ordinal", "interval", "samples", right=("samples",))
     for name, alphas in (("people with each other", found.people), (f"people and {found.of}", found.both)):
         cells = [_alpha(each) for each in alphas.values()]

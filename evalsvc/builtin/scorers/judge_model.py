@@ -12,7 +12,7 @@ from typing import Any
 
 from evalsvc.builtin.scorers.rows import Failed, NotApplicable, checked, score_rows, text_rows
 from evalsvc.core.digests import digest_json
-from evalsvc.core.errors import UnavailableError, one_line
+from evalsvc.core.errors import InputError, UnavailableError, one_line
 from evalsvc.inputs.decoding_options import Decoding
 from evalsvc.inputs.endpoint_requests import RefusedError
 from evalsvc.inputs.endpoints import Written
@@ -71,7 +71,12 @@ class JudgeModel:
         max_tokens: int,
         itself: bool,
     ) -> None:
-        opened = open_endpoint(checked(scorer, "endpoint", endpoint, str))
+        if not checked(scorer, "endpoint", endpoint, str):
+            raise InputError(
+                f"scorer {scorer!r} needs the option endpoint: give endpoint:NAME of the server file, or a JSON file "
+                "with url and model"
+            )
+        opened = open_endpoint(endpoint)
         self._fields, self._paid = fields, PaidEndpoint(opened)
         schema = "" if opened.dialect == "transformers" else json.dumps(_schema(fields))
         self._decoding = Decoding(chat=True, json_schema=schema).but(

@@ -62,7 +62,7 @@ class Pairwise:
         self,
         device: torch.device,
         *,
-        endpoint: str,
+        endpoint: str = "",
         template: str = TEMPLATE,
         temperature: float = 0.0,
         max_tokens: int = 1024,

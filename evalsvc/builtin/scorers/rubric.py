@@ -87,7 +87,7 @@ class Rubric:
         self,
         device: torch.device,
         *,
-        endpoint: str,
+        endpoint: str = "",
         criteria: Mapping[str, str] = CRITERIA,
         scale: Scale = (1, 5),
         template: str = TEMPLATE,

@@ -246,6 +246,8 @@ def test_an_endpoint_that_cannot_be_opened_is_one_sentence(home, tmp_path):
             Rubric(CPU, endpoint=endpoint)
     with pytest.raises(InputError, match="invalid option endpoint=3"):
         Rubric(CPU, endpoint=3)
+    with pytest.raises(InputError, match="scorer 'rubric' needs the option endpoint: give endpoint:NAME"):
+        Rubric(CPU)
 
 
 def test_all_that_changes_a_grade_changes_the_protocol_and_the_order_of_criteria_does_not(judge):
