@@ -225,7 +225,9 @@ def test_the_time_is_that_of_all_tests_of_a_program_together():
     )
     assert found.failures[0] == ""
     assert set(found.failures[1:]) == {"the tests did not end within the limits"}
-    assert verdict("print(1)\nwhile True: print(2)", '{"stdout": "1"}', limits=SHORT).reason.endswith("limits")
+    assert verdict("print(1)\nwhile True: print(2)", '{"stdout": "1"}', limits=Limits(0.2, 2**29)).reason.endswith(
+        "limits"
+    )
 
 
 def test_scripts_start_anew_for_each_input_and_are_compared_by_line():
@@ -260,6 +262,27 @@ def test_each_assertion_of_a_check_is_a_test_and_helpers_are_the_prompts():
     assert verdict("    return sum(xs)\n", CHECK, setup=PROMPT).failures == ("", "", "")
     found = verdict("    return 0\n\nhelper = lambda x: 0\nabs = lambda x: 0\n", CHECK, setup=PROMPT)
     assert found.failures == ("AssertionError: sum", "AssertionError", "")
+
+
+BODIES = (
+    "return sum(xs)",
+    "return 0",
+    "return xs and sum(xs)",
+    "raise KeyError",
+    "return [sum(xs)]",
+    "return float(sum(xs))",
+)
+
+
+@pytest.mark.parametrize("body", BODIES)
+def test_the_verdict_is_that_of_humanevals_harness(body):
+    program = f"{PROMPT}    {body}\n"
+    try:
+        exec(program + CHECK, {})
+        passed = True
+    except Exception:
+        passed = False
+    assert judge((program,), PROMPT, (CHECK,), LIMITS).passed is passed
 
 
 MEANINGS = {
