@@ -35,7 +35,7 @@ class ColorNames:
     def _colors(self, name: str) -> Float[Tensor, "colors d"]:
         if name not in self._prompts:
             texts = [template.format(color=color, name=name) for color in COLORS for template in TEMPLATES]
-            embedded = self._clip.embed_texts(texts).unflatten(0, (len(COLORS), len(TEMPLATES)))
+            embedded = self._clip.embed_texts(texts).view(len(COLORS), len(TEMPLATES), -1)
             self._prompts[name] = F.normalize(embedded.mean(1), dim=-1)
         return self._prompts[name]
 

@@ -23,17 +23,6 @@ NamesColors: TypeAlias = Callable[[str, Sequence[Box]], Sequence[str]]
 """From a class and boxes of its objects to the color of each."""
 
 
-class Requirement(BaseModel):
-    """At least ``count`` objects of a class, of a color, and in a relation to those of an earlier requirement."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
-
-    name: str = Field(alias="class")
-    count: Annotated[int, Field(ge=1)] = 1
-    color: Color | None = None
-    position: tuple[Relation, Annotated[int, Field(ge=0)]] | None = None
-
-
 class Limit(BaseModel):
     """Fewer than ``count`` objects of a class."""
 
@@ -41,6 +30,13 @@ class Limit(BaseModel):
 
     name: str = Field(alias="class")
     count: Annotated[int, Field(ge=1)] = 1
+
+
+class Requirement(Limit):
+    """At least ``count`` objects of a class, of a color, and in a relation to those of an earlier requirement."""
+
+    color: Color | None = None
+    position: tuple[Relation, Annotated[int, Field(ge=0)]] | None = None
 
 
 def requirements(text: str) -> tuple[Requirement, ...]:

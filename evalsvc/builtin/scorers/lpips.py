@@ -70,12 +70,10 @@ class LPIPS:
             raise NotApplicable(f"the network takes images from {least}x{least} pixels on, not {height}x{width}")
         levels = torch.cat([image, target]).to(self._device).float().expand(-1, 3, -1, -1) / LEVELS * 2 - 1
         outputs = activations(self._layers, self._trunk, (levels - self._shift) / self._scale)
-        return float(sum(_distance(*pair, head) for pair, head in zip(outputs, self._heads, strict=True)))
+        return sum(_distance(pair, head) for pair, head in zip(outputs, self._heads, strict=True))
 
 
-def _distance(
-    first: Float[Tensor, "c i j"], second: Float[Tensor, "c i j"], head: Float[Tensor, "1 c 1 1"]
-) -> Float[Tensor, ""]:
+def _distance(pair: Float[Tensor, "2 c i j"], head: Float[Tensor, "1 c 1 1"]) -> float:
     """Squared difference of the activations at length one, weighted by channel, mean over places."""
-    directions = [each / (each.norm(dim=0) + EPS) for each in (first, second)]
-    return (head[0] * (directions[0] - directions[1]).square()).sum(0).mean()
+    first, second = pair / (pair.norm(dim=1, keepdim=True) + EPS)
+    return float((head[0] * (first - second).square()).sum(0).mean())
