@@ -34,6 +34,8 @@ Inputs: TypeAlias = Mapping[str, Tensor]
 Windows: TypeAlias = Callable[[Samples], list[list[Inputs]]]
 """The windows of each sample; a sample without any cannot be classified."""
 BATCH = 32
+LARGEST_SIDE, NARROWEST, LONGEST_SOUND = 4096, 100, 2**22
+"""Pixels to which a side may be scaled; the largest ratio of sides; samples to which a sound may be padded."""
 _AUTO: dict[Modality, tuple[str, str, str]] = {
     "text": ("AutoModelForSequenceClassification", "MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING_NAMES", "text"),
     "image": ("AutoModelForImageClassification", "MODEL_FOR_IMAGE_CLASSIFICATION_MAPPING_NAMES", "clip"),
@@ -197,7 +199,12 @@ def _of_images(network: Any, folder: Path, who: str) -> tuple[Windows, str]:
     def windows(samples: Samples) -> list[list[Inputs]]:
         if not isinstance(samples, Images | MixedImages):
             raise InputError(f"{who} has a model of images: score image samples")
-        return [[dict(processor(images=picture(each), return_tensors="pt"))] for each in samples.items]
+        return [prepared(each) for each in samples.items]
+
+    def prepared(pixels: Tensor) -> list[Inputs]:
+        if max(pixels.shape[1:]) > NARROWEST * min(pixels.shape[1:]):  # the short side may be scaled up to a fixed size
+            return []
+        return [dict(processor(images=picture(pixels), return_tensors="pt"))]
 
     return windows, f"{type(processor).__name__}, Pillow {importlib.metadata.version('pillow')}"
 
@@ -206,11 +213,11 @@ def image_processor(folder: Path, who: str) -> Any:
     """The image processor of a folder, which computes by Pillow.
 
     Raises:
-        InputError: there is none, or it does not load.
+        InputError: there is none, it does not load, or it scales images to more than 4096 pixels.
     """
     from transformers import AutoImageProcessor
 
-    return _processor(partial(AutoImageProcessor.from_pretrained, backend="pil"), folder, who)
+    return _processor(partial(AutoImageProcessor.from_pretrained, backend="pil"), folder, who, LARGEST_SIDE)
 
 
 def picture(pixels: UInt8[Tensor, "c h w"]) -> Image.Image:
@@ -221,24 +228,35 @@ def picture(pixels: UInt8[Tensor, "c h w"]) -> Image.Image:
 def _of_sounds(network: Any, folder: Path, who: str) -> tuple[Windows, str]:
     from transformers import AutoFeatureExtractor
 
-    processor = _processor(AutoFeatureExtractor.from_pretrained, folder, who)
+    processor = _processor(AutoFeatureExtractor.from_pretrained, folder, who, LONGEST_SOUND)
     rate = getattr(processor, "sampling_rate", None)
     if not isinstance(rate, int) or not 0 < rate < 2**20:
         raise InputError(f"{folder} has no valid sampling_rate in preprocessor_config.json, which {who} needs: add it")
 
     def windows(samples: Samples) -> list[list[Inputs]]:
-        waves = waves_at(samples, rate, "classifier")
-        return [[dict(processor(w.cpu().numpy(), sampling_rate=rate, return_tensors="pt"))] for w in waves]
+        return [prepared(wave) for wave in waves_at(samples, rate, "classifier")]
+
+    def prepared(wave: Tensor) -> list[Inputs]:
+        return [dict(processor(wave.cpu().numpy(), sampling_rate=rate, return_tensors="pt"))] if len(wave) else []
 
     return windows, f"{rate} Hz by soxr HQ, {type(processor).__name__}"
 
 
-def _processor(load: Callable[..., Any], folder: Path, who: str) -> Any:
+def _processor(load: Callable[..., Any], folder: Path, who: str, most: int) -> Any:
+    """The preprocessor of a folder; one with a setting over ``most`` would fill the memory, and is refused."""
     try:
         with offline():
-            return load(folder, local_files_only=True, **NO_CODE)
+            processor = load(folder, local_files_only=True, **NO_CODE)
+        settings = processor.to_dict()
     except Exception as error:  # transformers raises errors of many types for hostile files
         raise InputError(f"{folder} has no preprocessor that loads for {who} ({first_line(error, 160)})") from None
+    for name, value in settings.items():
+        numbers = value.values() if isinstance(value, Mapping) else [value]
+        if any(isinstance(each, int | float) and each > most for each in numbers):
+            raise InputError(
+                f"{folder} prepares samples with {name}={value!r:.80}, which is too large: restore the file"
+            )
+    return processor
 
 
 _READERS: dict[Modality, Callable[[Any, Path, str], tuple[Windows, str]]] = {

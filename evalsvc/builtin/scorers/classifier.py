@@ -22,6 +22,12 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 Better = Literal["higher", "lower", "neutral"]
+_EMPTY = {
+    "text": "the text has no tokens",
+    "image": "one side of the image is over 100 times as long as the other",
+    "audio": "the sound is empty",
+}
+"""Reasons why a sample has nothing to classify."""
 LISTED = 20
 """Classes that an error lists."""
 
@@ -106,7 +112,7 @@ class ClassifierScorer:
 
     def _judge(self, windows: Float[Tensor, "w c"]) -> list[float]:
         if not len(windows):
-            raise NotApplicable("the text has no tokens")
+            raise NotApplicable(_EMPTY[self._classifier.modality])
         if windows.isnan().any():
             raise Failed("the classifier returned NaN")
         predicted = float(windows.amax(0).argmax())

@@ -10,8 +10,16 @@ from PIL import Image
 
 from evalsvc.builtin.scorers.classifier import ClassifierScorer
 from evalsvc.core.errors import InputError
+from evalsvc.core.settings import Settings
+from evalsvc.evaluation.context import EvaluationContext
+from evalsvc.evaluation.planning import plan
+from evalsvc.evaluation.runner import evaluate
+from evalsvc.inputs.checkpoints import Checkpoint
+from evalsvc.inputs.suites import load_suite
 from evalsvc.plugins import scoring
+from evalsvc.plugins.registry import Plugins
 from evalsvc.plugins.samples import Audio, Images, MixedImages, Texts
+from evalsvc.store import queries
 from tests.evalsvc.builtin.test_image_scorers import CPU, batch, noise
 from tests.evalsvc.classifiers import LABELS, save_classifier
 
@@ -107,6 +115,32 @@ def test_without_a_label_the_predicted_class_is_all(folder):
     assert list(found.values) == ["predicted_label"]
 
 
+def test_the_share_above_a_threshold_has_an_interval_by_slice(folder, tmp_path, home):
+    kinds = ("praise", "blame")
+    items = [{"id": f"i{i}", "q": f"{i}?", "kind": kinds[i % 2]} for i in range(48)]
+    texts = [{"id": each["id"], "text": f"{each['kind']} {i * i}"} for i, each in enumerate(items)]
+    for name, rows in (("items", items), ("texts", texts)):
+        (tmp_path / f"{name}.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    found = scored(folder("bert"), Texts(tuple(each["text"] for each in texts)), label="toxic").values["probability"]
+    options = {"model": str(folder("bert")), "label": "toxic", "threshold": float(np.median(found)), "better": "lower"}
+    (tmp_path / "suite.yaml").write_text(
+        "name: toxic\nversion: 1\nmodality: text\nitems: {file: items.jsonl, id: id, prompt: q, tags: [kind]}\n"
+        f"scorers: {{c: {{use: classifier, options: {json.dumps(options)}}}}}\n"
+        "metrics: [{metric: mean, of: c/above, by: kind}]\n"
+    )
+    context = EvaluationContext(Settings(home=home), Plugins(), "cpu")
+    suite = load_suite(str(tmp_path / "suite.yaml"), context.plugins)
+    checkpoint = Checkpoint.open(tmp_path / "texts.jsonl", "writer", 1)
+    number = evaluate(plan(context, checkpoint, "samples", {"by": "id"}, suite), context)
+    above = found >= np.median(found)
+    with context.database.read() as session:
+        rows = {row.label: row for row in queries.slices(session, number, "above")}
+    assert [rows[f"above[kind={kind}]"].value for kind in kinds] == [above[0::2].mean(), above[1::2].mean()]
+    worst = rows["above[worst]"]
+    assert worst.value == max(row.value for row in rows.values())
+    assert 0 <= worst.ci_low < worst.value < worst.ci_high <= 1
+
+
 # --- samples without a value ---
 
 
@@ -114,6 +148,14 @@ def test_a_text_without_tokens_is_not_applicable_and_one_that_is_not_unicode_has
     found = scored(folder("gpt2"), Texts(("", "\ud800", "x")), label="toxic")
     assert found.reasons == {0: "the text has no tokens"}
     assert found.outcomes.tolist() == [scoring.NOT_APPLICABLE, scoring.SCORED, scoring.SCORED]
+
+
+def test_a_narrow_image_and_an_empty_sound_are_not_applicable(folder):
+    images = MixedImages((noise(3, 1, 100), noise(3, 1, 5000), noise(3, 101, 1)))
+    found = scored(folder("vit"), images)
+    assert found.outcomes.tolist() == [scoring.SCORED, scoring.NOT_APPLICABLE, scoring.NOT_APPLICABLE]
+    found = scored(folder("ast"), Audio((NOISE[:0], NOISE), 16000))
+    assert found.reasons == {0: "the sound is empty"}
 
 
 def test_a_sound_that_is_too_short_or_nan_fails_alone(folder):
@@ -170,6 +212,13 @@ def test_samples_of_another_kind_are_refused(folder):
         ("bert", "config.json", {"id2label": {str(i): "x" for i in range(9)}}, "lacks weights|cannot load"),
         ("bert", "tokenizer_config.json", {"model_max_length": 1}, "reads at most 1 tokens, 1 of them special"),
         ("vit", "preprocessor_config.json", {"image_processor_type": "Evil"}, "no preprocessor that loads"),
+        (
+            "vit",
+            "preprocessor_config.json",
+            {"size": {"height": 10**6, "width": 16}},
+            "with size=.*, which is too large",
+        ),
+        ("ast", "preprocessor_config.json", {"max_length": 10**9}, "with max_length=1000000000, which is too large"),
         ("ast", "preprocessor_config.json", {"sampling_rate": -1}, "no preprocessor that loads"),
         ("wav2vec2", "preprocessor_config.json", {"sampling_rate": -1}, "no valid sampling_rate"),
     ],
