@@ -138,7 +138,7 @@ def test_the_share_above_a_threshold_has_an_interval_by_slice(folder, tmp_path, 
     assert [rows[f"above[kind={kind}]"].value for kind in kinds] == [above[0::2].mean(), above[1::2].mean()]
     worst = rows["above[worst]"]
     assert worst.value == max(row.value for row in rows.values())
-    assert 0 <= worst.ci_low < worst.value < worst.ci_high <= 1
+    assert 0 < worst.ci_low < worst.value <= worst.ci_high <= 1
 
 
 # --- samples without a value ---
