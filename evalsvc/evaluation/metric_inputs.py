@@ -129,7 +129,7 @@ class MetricInputs:
             return (scored.outcomes[self.rows] == FAILED).astype(np.float64), facts
         if given.name == "sums":
             return np.stack([scored.values[name] for name in quantity.sums], axis=1)[self.rows], facts
-        column = self._states(label) if given.name == "states" else scored.values[quantity.name]
+        column: Any = self._states(label) if given.name == "states" else scored.values[quantity.name]
         return column[self.rows], facts | {"of": quantity.name}
 
     def _items(self, use: MetricUse, given: Input) -> tuple[Any, dict[str, Any]]:

@@ -28,7 +28,7 @@ def with_torchmetrics(data: dict[str, Any], what: str, plugins: Plugins | None) 
     uses, scorers = data.get("metrics"), data.get("scorers", {})
     if not isinstance(uses, list) or not isinstance(scorers, dict):
         return data
-    expanded, scorers = [], dict(scorers)
+    expanded, scorers = list[Any](), dict(scorers)
     for place, use in enumerate(uses):
         if (name := _class_of(use, plugins)) is None:
             expanded.append(use)

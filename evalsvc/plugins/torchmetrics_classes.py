@@ -18,8 +18,18 @@ from evalsvc.plugins.registry import PluginKind, Plugins
 Inputs: TypeAlias = Mapping[str, str | Mapping[str, str]]
 """By parameter of ``update``, the name of its source, or of the source of each entry of a dict."""
 
-DOMAINS = ("audio", "classification", "clustering", "image", "multimodal", "nominal", "regression", "shape", "text")
-DOMAINS += ("video",)
+DOMAINS = (
+    "audio",
+    "classification",
+    "clustering",
+    "image",
+    "multimodal",
+    "nominal",
+    "regression",
+    "shape",
+    "text",
+    "video",
+)
 """Packages of torchmetrics whose classes can be named."""
 UNUSABLE = {
     "ComplexScaleInvariantSignalNoiseRatio": "it compares spectra",

@@ -6,7 +6,7 @@ import importlib.metadata
 import json
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -67,7 +67,9 @@ class TorchmetricsClass:
         self._sources = {name: _sources(use, given) for name, given in use.inputs.items()}
         self._module, weights = _built(use, device)
         self._device = device
-        every = [each for one in self._sources.values() for each in (one.values() if isinstance(one, dict) else [one])]
+        every = list[Source]()
+        for one in self._sources.values():
+            every += one.values() if isinstance(one, dict) else [one]
         takes = {each.takes for each in every if each.takes}
         self._inner = _inner(use, features, any(each.features for each in every), device, plugins)
         if self._inner:
@@ -96,7 +98,7 @@ class TorchmetricsClass:
         def judge(row: int) -> Sequence[float]:
             state = self._state(samples, features, items, row)
             kept[row] = states.packed(state)
-            return [self._alone(state, output) for output in self._outputs.values()]
+            return [self._alone(state, quantity) for quantity in self._outputs]
 
         return replace(score_rows(self.info, len(samples), judge), states=tuple(kept))
 
@@ -130,8 +132,6 @@ class TorchmetricsClass:
         try:
             with _quiet():
                 self._module.update(**given)
-        except EvalsvcError:
-            raise
         except Exception as error:
             if out_of_memory(error):
                 raise
@@ -158,16 +158,11 @@ class TorchmetricsClass:
             raise Failed("the sample or its target has numbers that are not finite")
         return found.to(self._device)
 
-    def _alone(self, state: states.State, output: str) -> float:
+    def _alone(self, state: states.State, quantity: str) -> float:
         """The value of one sample; NaN if the class needs several, or it is infinite."""
         try:
-            with _quiet():
-                value = states.value_of(self._module, state, output)
-        except InputError:
-            raise
-        except Exception as error:
-            if out_of_memory(error):
-                raise
+            value = self.value_of(state, quantity)
+        except MetricError:
             return float("nan")
         return value if abs(value) < float("inf") else float("nan")
 
@@ -176,7 +171,9 @@ def _built(use: ClassUse, device: torch.device) -> tuple[Any, str]:
     """The class with its options, and the digest of its weights."""
     options, weights = with_model(use, device)
     try:
-        with _quiet(), offline() if weights != "none" else nullcontext():
+        with _quiet(), ExitStack() as stack:
+            if weights != "none":
+                stack.enter_context(offline())
             return use.kind(**options).to(device), weights
     except Exception as error:
         raise InputError(f"torchmetrics class {use.name!r} does not take these options: {first_line(error)}") from None
