@@ -126,12 +126,14 @@ class Deletions:
         n, (centered, inner) = own.n, rows
         root = self.trace.without(inner, n / (n - 1) ** 2)
         lengths = centered.square().sum(1) * (n / (n - 2) - 1 / (n - 1))
-        return 2 * centered @ (own.mean - other.mean) + lengths + 2 * (n - 1) ** 1.5 / (n - 2) ** 0.5 * root
+        scale: float = 2 * (n - 1) ** 1.5 / (n - 2) ** 0.5
+        return 2 * centered @ (own.mean - other.mean) + lengths + scale * root
 
 
 def _scaled(values: np.ndarray, deviation: float) -> np.ndarray:
     spread = float(values.std(ddof=1))
-    return (values - values.mean()) * (deviation / spread if spread > 0 else 0.0)
+    scaled: np.ndarray = (values - values.mean()) * (deviation / spread if spread > 0 else 0.0)
+    return scaled
 
 
 @dataclass(frozen=True)

@@ -77,7 +77,7 @@ class Classifier:
         found = torch.empty(len(every), len(self.labels), dtype=torch.float64)
         for places in self._batches(every):
             found[places] = self._run([every[i] for i in places])
-        return list(found.split([len(several) for several in windows]))
+        return list(torch.split(found, [len(several) for several in windows]))
 
     def _batches(self, every: Sequence[Inputs]) -> Iterator[list[int]]:
         by_shape: dict[Any, list[int]] = {}
@@ -94,7 +94,7 @@ class Classifier:
 
     def _run(self, batch: Sequence[Inputs]) -> Float[Tensor, "k c"]:
         joined = {name: torch.cat([each[name] for each in batch]).to(self._device) for name in batch[0]}
-        logits = self._network(**joined).logits.double().cpu()
+        logits: Tensor = self._network(**joined).logits.double().cpu()
         return logits.softmax(-1) if self.exclusive else logits.sigmoid()
 
 
@@ -188,7 +188,9 @@ def _longest(tokenizer: Any, network: Any) -> int | None:
         for name, table in network.named_modules()
         if name.endswith("position_embeddings") and isinstance(table, nn.Embedding)
     ]
-    limits = [tokenizer.model_max_length, *(tables or [getattr(network.config, "max_position_embeddings", None)])]
+    limits: list[Any] = [tokenizer.model_max_length, *tables]
+    if not tables:
+        limits.append(getattr(network.config, "max_position_embeddings", None))
     known = [int(each) for each in limits if isinstance(each, int) and 0 < each < 2**31]
     return min(known, default=None)
 

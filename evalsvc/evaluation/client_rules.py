@@ -56,8 +56,8 @@ class ClientRules:
         for scorer in suite.scorers.values():
             self._check(PluginKind.SCORER, scorer.use, scorer.options, clients.scorers)
             if isinstance(features := scorer.options.get("features"), Mapping):  # of torchmetrics
-                extractor, options = str(features.get("extractor")), features.get("options") or {}
-                self._check(PluginKind.EXTRACTOR, extractor, options, clients.extractors)
+                options = features.get("options") or {}
+                self._check(PluginKind.EXTRACTOR, str(features.get("extractor")), options, clients.extractors)
             if (endpoint := scorer.options.get("endpoint")) and endpoint_name(str(endpoint)) is None:
                 raise ForbiddenError(
                     f"option 'endpoint' of scorer {scorer.use!r} must be endpoint:NAME, of an endpoint that "

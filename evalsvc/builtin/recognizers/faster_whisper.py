@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.metadata
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -51,11 +52,11 @@ class FasterWhisper:
             ) from None
         several = self._whisper.model.is_multilingual
         self.languages = frozenset(_LANGUAGE_CODES if several else ["en"])
-        self._tokenizer = lambda language: Tokenizer(self._whisper.hf_tokenizer, several, "transcribe", language)
+        self._tokenizer: Any = lambda language: Tokenizer(self._whisper.hf_tokenizer, several, "transcribe", language)
         self._suppressed = list(get_suppressed_tokens(self._tokenizer("en"), [-1]))
         self._use = use
         self.weights = weights
-        self.facts = {
+        self.facts: Mapping[str, str] = {
             "recognizer": f"faster-whisper {faster_whisper.__version__}, ctranslate2 "
             f"{importlib.metadata.version('ctranslate2')} {kind}",
             "decoding": f"{use.beams} beams, temperature 0, no timestamps, windows of {use.window:g} s",

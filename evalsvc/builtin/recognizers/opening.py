@@ -15,7 +15,7 @@ from evalsvc.core.digests import digest_json, digest_path
 from evalsvc.core.errors import InputError
 from evalsvc.metrics.lazy_torch import torch
 
-_KINDS = {"faster-whisper": FasterWhisper, "transformers": Pretrained}
+_KINDS: Mapping[str, type[FasterWhisper | Pretrained]] = {"faster-whisper": FasterWhisper, "transformers": Pretrained}
 _OPEN: WeakValueDictionary[str, Transcripts] = WeakValueDictionary()
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.metadata
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -39,7 +40,7 @@ class Pretrained:
         self.languages = frozenset(code.strip("<|>") for code in codes) if self._told else frozenset()
         self.weights = weights
         decoding = f"{use.beams} beams" if self._whisper else "greedy CTC"
-        self.facts = {
+        self.facts: Mapping[str, str] = {
             "recognizer": f"transformers {importlib.metadata.version('transformers')}, float32 on {device.type}",
             "decoding": f"{decoding}, no timestamps, windows of {use.window:g} s",
         }

@@ -34,7 +34,7 @@ class LPIPS:
 
     Version 0.1 of the published heads, for levels of -1 to 1. ``trunk`` is ``alex``, ``vgg`` or ``squeeze``;
     ``weights`` is torchvision's file of ImageNet weights, downloaded once unless a path is given. It does not apply to
-    images smaller than the network takes: 31, 16 and 3 pixels.
+    images smaller than the network takes: 31, 16 and 17 pixels.
     """
 
     quantities = (Quantity("lpips", Direction.LOWER, "distance", 0.0, title="LPIPS", title_zh="学习感知图像块相似度"),)

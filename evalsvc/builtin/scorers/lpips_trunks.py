@@ -82,8 +82,13 @@ def _squeezenet() -> nn.Sequential:
     )
 
 
+def _vgg16() -> nn.Sequential:
+    *layers, _last_pooling = vgg16_convolutions()
+    return nn.Sequential(*layers)
+
+
 TRUNKS: Mapping[str, Trunk] = {
     "alex": Trunk("alexnet", _alexnet, (1, 4, 7, 9, 11), 31),
-    "vgg": Trunk("vgg16", lambda: nn.Sequential(*list(vgg16_convolutions())[:-1]), (3, 8, 15, 22, 29), 16),
+    "vgg": Trunk("vgg16", _vgg16, (3, 8, 15, 22, 29), 16),
     "squeeze": Trunk("squeezenet", _squeezenet, (1, 4, 7, 9, 10, 11, 12), 17),
 }

@@ -103,12 +103,13 @@ def _decoded(pixels: UInt8[np.ndarray, "3 h w"], bits: int) -> Bool[np.ndarray, 
     blocks = np.abs(coarse.reshape(rows, 4, columns, 4).swapaxes(1, 2).reshape(-1, 16)[:, 1:])
     votes = blocks.max(1) % SCALE > SCALE / 2
     bit = np.arange(len(votes)) % bits
-    share: Float64[np.ndarray, " bits"] = np.bincount(bit, votes, bits) / np.bincount(bit, minlength=bits)
-    return share * 255 > 127
+    share = np.bincount(bit, votes, bits) / np.bincount(bit, minlength=bits)
+    return np.asarray(share * 255 > 127)
 
 
 def _chroma(pixels: UInt8[np.ndarray, "3 h w"]) -> Float64[np.ndarray, "h w"]:
     """U of YUV in whole levels, as OpenCV rounds it."""
     red, green, blue = pixels.astype(np.int64)
     luma = (1868 * blue + 9617 * green + 4899 * red + 2**13) >> 14
-    return np.clip(((blue - luma) * 8061 + 2**21 + 2**13) >> 14, 0, 255).astype(np.float64)
+    levels: Float64[np.ndarray, "h w"] = np.clip(((blue - luma) * 8061 + 2**21 + 2**13) >> 14, 0, 255) * 1.0
+    return levels

@@ -61,7 +61,7 @@ class _Starter:
             self._process = subprocess.Popen(
                 [sys.executable, "-s", "-S", "-P", "-B", "-X", "utf8", "-c", _START, str(Path(__file__).parents[3])],
                 env=environment | {"PYTHONHASHSEED": "0"},  # sets have one order
-                stdin=other,
+                stdin=other.fileno(),
                 stdout=subprocess.DEVNULL,
                 stderr=subprocess.DEVNULL,
                 start_new_session=True,
