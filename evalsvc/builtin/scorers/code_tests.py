@@ -19,7 +19,7 @@ from evalsvc.plugins.scorers import ScorerInfo
 
 _BLOCK = re.compile(r"^[ \t]*(`{3,}|~{3,})[ \t]*([\w+-]*)[^\n`]*\n(.*?)(?:^[ \t]*\1|\Z)", re.MULTILINE | re.DOTALL)
 _PYTHON = ("python", "py", "python3")
-MOST_SECONDS, MOST_MEGABYTES = 600, 16_384
+MOST_SECONDS, LEAST_MEGABYTES, MOST_MEGABYTES = 600, 64, 16_384
 
 
 @versioned("1")
@@ -42,8 +42,8 @@ class CodeTests:
     def __init__(self, device: torch.device, *, time_limit: float = 10.0, memory_limit: int = 1024) -> None:
         if not 0 < checked("code-tests", "time_limit", time_limit, float) <= MOST_SECONDS:
             raise _out_of_range("time_limit", time_limit, f"more than 0 and at most {MOST_SECONDS} seconds")
-        if not 1 <= checked("code-tests", "memory_limit", memory_limit, int) <= MOST_MEGABYTES:
-            raise _out_of_range("memory_limit", memory_limit, f"1 to {MOST_MEGABYTES} MB")
+        if not LEAST_MEGABYTES <= checked("code-tests", "memory_limit", memory_limit, int) <= MOST_MEGABYTES:
+            raise _out_of_range("memory_limit", memory_limit, f"{LEAST_MEGABYTES} to {MOST_MEGABYTES} MB")
         self._limits = Limits(time_limit, memory_limit * 2**20)
         self.info = ScorerInfo(
             "code-tests",

@@ -77,6 +77,9 @@ def _run_script(sources: Sequence[str], pairs: Sequence[tuple[str, str]], limits
     """Run a script on each input, in a process and an empty folder of its own, and compare its output."""
     left, failures = limits.seconds, list[str]()
     for given, right in pairs:
+        if left <= 0:
+            failures.append("it was not run")
+            continue
         with limits.process("script", sources=sources) as script:
             script.start()
             started = time.monotonic()

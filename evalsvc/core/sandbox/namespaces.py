@@ -85,9 +85,9 @@ def _enter(libc: ctypes.CDLL) -> None:
 def _map_users(inside: int, user: int, group: int) -> bool:
     """Map this user to 0 inside; and for root, if it may, a user without rights to 1."""
     folder = Path(f"/proc/{inside}")
-    (folder / "setgroups").write_text("deny")
     for two in (user == 0, False):
         try:
+            (folder / "setgroups").write_text("deny")
             for name, own in (("uid_map", user), ("gid_map", group)):
                 (folder / name).write_text(f"0 {own} 1\n" + (f"1 {_NOBODY} 1\n" if two else ""))
         except OSError:

@@ -67,9 +67,11 @@ def test_a_row_has_whether_all_tests_pass_the_share_and_the_first_failure():
 def test_limits_are_part_of_the_protocol_and_checked():
     assert CodeTests(CPU).info.protocol != CodeTests(CPU, time_limit=3.0).info.protocol
     assert CodeTests(CPU).info.protocol != CodeTests(CPU, memory_limit=512).info.protocol
-    for wrong in ({"time_limit": 0.0}, {"time_limit": float("nan")}, {"memory_limit": 0}, {"memory_limit": "1"}):
+    for wrong in ({"time_limit": 0.0}, {"time_limit": float("nan")}, {"memory_limit": 63}, {"memory_limit": "64"}):
         with pytest.raises(InputError, match=f"invalid option {next(iter(wrong))}=.* of scorer 'code-tests'"):
             CodeTests(CPU, **wrong)
+    found = scored([BODY], [("import re\nassert double(2) == 4",)], [PROMPT], memory_limit=64)
+    assert found.values["passed"].tolist() == [1]
 
 
 @pytest.mark.parametrize("k", [1, 2, 10])
