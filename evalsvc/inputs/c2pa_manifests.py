@@ -22,8 +22,6 @@ _KINDS = {
 """MIME types by the first bytes, because rows of tables have no suffix."""
 _RIFF = {b"WAVE": "audio/wav", b"AVI ": "video/avi", b"WEBP": "image/webp"}
 _BRANDS = {b"avif": "image/avif", b"heic": "image/heic", b"mif1": "image/heif", b"M4A ": "audio/mp4"}
-
-
 _BROKEN = (
     c2pa.C2paError.Verify,
     c2pa.C2paError.Decoding,
