@@ -43,7 +43,7 @@ def run_script(candidates: Sequence[str], requests: int, replies: int) -> None:
 def serve_functions(candidates: Sequence[str], requests: int, replies: int) -> None:
     """Run a program, then answer each request with the value of a call, or the exception that it raised.
 
-    The reply also has the arguments as the call left them: a function may sort its list in place.
+    The reply also has the arguments if the call changed them: a function may sort its list in place.
     """
     module = types.ModuleType(_NAME)
     sys.modules[_NAME] = module
@@ -67,7 +67,8 @@ def serve_functions(candidates: Sequence[str], requests: int, replies: int) -> N
         arguments = [decode(each, referred) for each in request["args"]]
         named = {name: decode(each, referred) for name, each in request["named"].items()}
         value = function(*arguments, **named)
-        return {"value": encode(value, refer), "args": [encode(each, refer) for each in arguments[1:]]}
+        left = [encode(each, refer) for each in arguments[1:]]
+        return {"value": encode(value, refer), "args": left if left != request["args"][1:] else []}
 
     for request in read_lines(requests):
         try:

@@ -24,6 +24,6 @@ def read_lines(descriptor: int) -> Iterator[Any]:
 
 def write_line(descriptor: int, content: Any) -> None:
     """Write one line of JSON."""
-    rest = memoryview(json.dumps(content).encode() + b"\n")
+    rest = memoryview(json.dumps(content, separators=(",", ":")).encode() + b"\n")
     while rest:
         rest = rest[os.write(descriptor, rest) :]

@@ -2,11 +2,22 @@
 
 from __future__ import annotations
 
+import importlib
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 LONGEST_INT = 2**63
+_PARTS: Mapping[tuple[str, str], Callable[[Any], tuple[Any, ...]]] = {
+    ("builtins", "range"): lambda value: (value.start, value.stop, value.step),
+    ("collections", "deque"): lambda value: (list(value),),
+    ("datetime", "date"): lambda value: (value.year, value.month, value.day),
+    ("datetime", "datetime"): lambda value: (*value.timetuple()[:6], value.microsecond, value.tzinfo),
+    ("datetime", "timedelta"): lambda value: (value.days, value.seconds, value.microseconds),
+    ("decimal", "Decimal"): lambda value: (str(value),),
+    ("fractions", "Fraction"): lambda value: (value.numerator, value.denominator),
+}
+"""Types of the standard library that are made from data, and the arguments that make an equal value."""
 
 
 class UnsentError(TypeError):
@@ -47,6 +58,9 @@ def encode(value: Any, refer: Callable[[Any], str | int]) -> Any:
         return {"complex": [encode(value.real, refer), encode(value.imag, refer)]}
     if isinstance(value, bytes | bytearray):
         return {"bytes": bytes(value).hex()}
+    place = (type(value).__module__, type(value).__qualname__)
+    if place in _PARTS:
+        return {"made": [*place, *parts(_PARTS[place](value))]}
     return {"ref": refer(value)}
 
 
@@ -73,10 +87,17 @@ def decode(given: Any, referred: Callable[[Any], Any]) -> Any:
         "frozenset": lambda values: frozenset(parts(values)),
         "complex": lambda values: complex(*parts(values)),
         "bytes": bytes.fromhex,
+        "made": lambda values: _made(*parts(values)),
         "ref": referred,
     }
     try:
         ((kind, content),) = given.items()
         return readers[kind](content)
-    except (ValueError, TypeError, KeyError, AttributeError):
+    except (ValueError, TypeError, KeyError, AttributeError, ArithmeticError):
         raise UnsentError("is not a value that was sent") from None
+
+
+def _made(module: str, name: str, *arguments: Any) -> Any:
+    if (module, name) not in _PARTS:
+        raise KeyError(name)
+    return getattr(importlib.import_module(module), name)(*arguments)

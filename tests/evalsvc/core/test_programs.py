@@ -188,6 +188,7 @@ ENDS = {
     "not JSON": "import os\ndef f(x): os.write(4, b'\\xff{[\\n')",
     "deep": "import os\ndef f(x): os.write(4, b'[' * 10**6 + b'\\n')",
     "reference": 'import os\ndef f(x): os.write(4, b\'{"value": {"ref": {"dict": []}}}\\n\')',
+    "another constructor": 'import os\ndef f(x): os.write(4, b\'{"value": {"made": ["os", "_exit", 0]}}\\n\')',
     "patched": "import builtins, json\nbuiltins.abs = builtins.len = lambda x: 0\njson.dumps = lambda x: '{}'\n"
     "def f(x): return x",
     "without its harness": "import gc, sys\nsys.modules.clear()\ndef f(x): return x",
@@ -301,6 +302,14 @@ MEANINGS = {
     "object as argument": (
         "class N:\n    rest = None\ndef f(n): return 0 if n is None else 1 + f(n.rest)",
         "n = N()\nn.rest = N()\nassert f(n) == 2",
+    ),
+    "types of the library": (
+        "import datetime as d, decimal, fractions, collections\n"
+        "def f(): return [range(3), decimal.Decimal('1.50'), fractions.Fraction(1, 3), collections.deque([1, (2,)]),\n"
+        "                 d.date(2024, 2, 29), d.datetime(2024, 1, 2, 3, 4, 5, 6), d.timedelta(-1, 5, 7)]",
+        "import datetime as d, decimal, fractions, collections\n"
+        "assert f() == [range(3), decimal.Decimal('1.5'), fractions.Fraction(2, 6), collections.deque([1, (2,)]),\n"
+        "               d.date(2024, 2, 29), d.datetime(2024, 1, 2, 3, 4, 5, 6), d.timedelta(-1, 5, 7)]",
     ),
     "counter": ("import collections\nf = collections.Counter", "assert f('aab') == {'a': 2, 'b': 1}"),
     "imports": (
