@@ -17,6 +17,7 @@ from evalsvc.core.names import SERVED
 from evalsvc.inputs.checkpoint_folders import endpoint_name
 from evalsvc.inputs.server_file import VARIABLE, Options, server_file
 from evalsvc.inputs.suites import Suite
+from evalsvc.plugins import metric_adapter
 from evalsvc.plugins.registry import PluginKind, Plugins
 
 _WORD = re.compile(r"[A-Za-z0-9_+-]*")
@@ -69,6 +70,9 @@ class ClientRules:
             shipped = metric.spec.function.__module__.startswith("evalsvc.metrics.")
             if not shipped and metric.metric not in clients.metrics:
                 raise _closed(f"metric {metric.metric!r}", "metrics")
+            # Options of a constructor may name files.
+            if metric.options and metric.spec.function.__module__ == metric_adapter.__name__:
+                raise ForbiddenError(f"metric {metric.metric!r} has no options for clients of this server: omit them")
         item_file = suite.items and suite.items.file
         if (suite.prompts and not prompts_kept) or (item_file and not items_kept):
             kind = "an item" if item_file else "a prompt"

@@ -18,10 +18,11 @@ import numpy as np
 import evalsvc.metrics.functional  # noqa: F401  (declares the metrics)
 from evalsvc.core.cost import SPEED
 from evalsvc.core.digests import digest_json
-from evalsvc.core.errors import InputError
+from evalsvc.core.errors import InputError, first_line
+from evalsvc.metrics.inputs import INPUTS
 from evalsvc.metrics.lazy_torch import torch
 from evalsvc.metrics.registry import METRICS, QUANTITIES, Quantity, metric, score
-from evalsvc.metrics.score import Direction, Score
+from evalsvc.metrics.score import Direction, MetricError, Score
 from evalsvc.plugins.registry import Plugin, PluginKind
 
 BATCH = 1024
@@ -65,25 +66,40 @@ def _register_class(plugin: Plugin, kind: Any) -> None:
     parameters = [p.name for p in list(inspect.signature(kind.update).parameters.values())[1:] if p.default is p.empty]
     fold = _by_flag if "real" in parameters else _in_pairs if len(parameters) > 1 else _alone
 
-    def measure(generated: Any, reference: Any) -> Score:
-        module = kind()
+    def measure(generated: Any, reference: Any, **options: Any) -> Score:
+        try:
+            module = kind(**options)
+        except Exception as error:
+            raise MetricError(f"metric {plugin.name!r} does not take these options: {first_line(error)}") from None
         fold(module, generated, reference)
         value = module.compute()
         value = value[0] if isinstance(value, tuple) else value
         reason = f"none: torchmetrics.{kind.__name__} gives no error"
         return score(plugin.name, float(value), None, n=len(generated), method=reason)
 
-    def measure_alone(x: Any) -> Score:
-        return measure(x, None)
+    def measure_alone(x: Any, **options: Any) -> Score:
+        return measure(x, None, **options)
 
     function: Callable[..., Score] = measure_alone if fold is _alone else measure
     function.__name__ = plugin.name
+    function.__signature__ = _with_options(function, kind)  # type: ignore[attr-defined]
     # The registry stores versions as integers.
     version = int(digest_json([plugin.distribution, plugin.own_version or plugin.version])[:7], 16)
     try:
         metric(_quantity(plugin, kind), version=version)(function)
     except ValueError as error:
         raise InputError(f"plug-in {plugin.name!r} of {plugin.distribution}: {error}: rename the plug-in") from None
+
+
+def _with_options(function: Callable[..., Score], kind: Any) -> inspect.Signature:
+    """The inputs of a function, and the options of a constructor that have defaults and no name of an input."""
+    inputs = [each for each in inspect.signature(function).parameters.values() if each.kind is not each.VAR_KEYWORD]
+    options = [
+        each.replace(kind=each.KEYWORD_ONLY, annotation=each.empty)
+        for each in inspect.signature(kind.__init__).parameters.values()
+        if each.default is not each.empty and each.name not in INPUTS
+    ]
+    return inspect.Signature([*inputs, *options])
 
 
 def _quantity(plugin: Plugin, kind: Any) -> Quantity:

@@ -3,6 +3,7 @@
 import json
 import os
 import signal
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -13,6 +14,7 @@ from evalsvc.analysis.differences import difference
 from evalsvc.analysis.runs import stored_runs
 from evalsvc.core.errors import ForbiddenError, InputError
 from evalsvc.core.settings import Settings
+from evalsvc.evaluation import client_rules
 from evalsvc.evaluation.client_rules import ClientRules
 from evalsvc.evaluation.context import EvaluationContext
 from evalsvc.evaluation.item_values import values_key
@@ -21,6 +23,7 @@ from evalsvc.evaluation.plugin_check import check_plugin
 from evalsvc.evaluation.runner import evaluate
 from evalsvc.inputs.checkpoints import Checkpoint
 from evalsvc.inputs.suites import load_suite, parse_suite
+from evalsvc.metrics.registry import METRICS, QUANTITIES
 from evalsvc.plugins.interfaces import GeneratorInfo
 from evalsvc.plugins.registry import Plugin, PluginKind, Plugins
 from evalsvc.plugins.samples import Texts
@@ -55,8 +58,19 @@ def plugins():
     found = Plugins()
     found.add(Plugin(PluginKind.GENERATOR, "hearing", "tests", "1", lambda: Hearing))
     found.add(Plugin(PluginKind.METRIC, "mer", "tests", "1", lambda: torchmetrics.text.MatchErrorRate))
+    found.add(Plugin(PluginKind.METRIC, "gap", "tests", "1", lambda: torchmetrics.MeanSquaredError))
     found.add(Plugin(PluginKind.METRIC, "words", "tests", "7", lambda: Words))
     return found
+
+
+@pytest.fixture(autouse=True)
+def registered():
+    """Metrics of plug-ins are registered for the process: afterward they are not."""
+    before = dict(METRICS), dict(QUANTITIES)
+    yield
+    for table, kept in zip((METRICS, QUANTITIES), before, strict=True):
+        table.clear()
+        table.update(kept)
 
 
 @pytest.fixture
@@ -232,6 +246,22 @@ def test_a_scorer_without_states_has_no_value_of_its_own_over_all_samples():
 def test_classes_are_closed_to_clients_unless_the_operator_lists_them():
     with pytest.raises(ForbiddenError, match="scorer 'torchmetrics' is not open to clients"):
         ClientRules(plugins()).check_suite(parsed([{"metric": WER}]), True, True)
+
+
+def test_where_the_operator_lists_classes_extractors_and_options_of_constructors_stay_closed(monkeypatch):
+    listed = {"torchmetrics": frozenset({"metric", "features", "options"})}
+    clients = SimpleNamespace(extractors=None, scorers=listed, metrics=frozenset({"gap"}))
+    monkeypatch.setattr(client_rules, "server_file", lambda: SimpleNamespace(clients=clients))
+    rules, more = ClientRules(plugins()), {"reference": "digits", "modality": "image"}
+    rules.check_suite(parsed([{"metric": WER}]), True, True)
+    clustering = {"metric": "torchmetrics/clustering.DunnIndex", "features": "x/pixels"}
+    named = {"x": {"use": "clip", "options": {"model": "/etc"}}}
+    suite = parsed([clustering], items={"labels": {"classes": 2, "as": "balanced"}}, extractors=named, **more)
+    with pytest.raises(ForbiddenError, match="option 'model' of extractor 'clip' is not open"):
+        rules.check_suite(suite.model_copy(update={"extractors": {}}), True, True)
+    gap = {"metric": "gap", "features": "x/pixels", "options": {"squared": False}}
+    with pytest.raises(ForbiddenError, match="metric 'gap' has no options for clients of this server: omit them"):
+        rules.check_suite(parsed([gap], extractors={"x": {"use": "pixels"}}, **more), True, True)
 
 
 def test_a_registered_class_of_samples_is_checked_as_a_scorer(context):

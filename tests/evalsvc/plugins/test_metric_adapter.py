@@ -8,7 +8,7 @@ import torchmetrics.text
 
 from evalsvc.core.errors import InputError
 from evalsvc.metrics.registry import METRICS, QUANTITIES, Quantity
-from evalsvc.metrics.score import Direction
+from evalsvc.metrics.score import Direction, MetricError
 from evalsvc.plugins.metric_adapter import quantities, register_metric
 from evalsvc.plugins.registry import Plugin, PluginKind
 
@@ -68,6 +68,16 @@ def test_classes_of_torchmetrics_that_read_samples_are_not_metrics_of_arrays(reg
             InputError, match=rf"'mine' of tests is torchmetrics class {kind.__name__}, which .* 'metric: mine'"
         ):
             registered("mine", kind)
+
+
+def test_options_of_a_suite_are_those_of_the_constructor(registered):
+    registered("mine", torchmetrics.MeanSquaredError)
+    spec = METRICS["mine"]
+    assert (set(spec.inputs), set(spec.choices)) == ({"generated", "reference"}, {"squared", "num_outputs"})
+    arrays = {"generated": np.full((9, 1), 3.0), "reference": np.full((9, 1), 1.0)}
+    assert spec.function(**arrays, squared=False).value == pytest.approx(2.0)
+    with pytest.raises(MetricError, match="metric 'mine' does not take these options: "):
+        spec.function(**arrays, squared="much")
 
 
 class Spread(torchmetrics.text.EditDistance):
