@@ -7,6 +7,7 @@ import importlib
 import json
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from functools import partial
 from types import CodeType
 from typing import Any
@@ -31,8 +32,9 @@ def steps_of(test: str) -> Iterator[tuple[bool, Step]]:
         raise UnfitTestError("a test has no assertion: use Python with 'assert', or JSON with 'call' or 'stdout'")
     for statement in body:
         code = compile(ast.Module([statement], []), "test.py", "exec", dont_inherit=True)
-        run = _import if isinstance(statement, ast.Import | ast.ImportFrom) else exec
-        yield (single and statement is body[-1]) or _asserts(statement), partial(run, code)
+        imports = isinstance(statement, ast.Import | ast.ImportFrom)
+        step: Step = partial(_import, code) if imports else partial(exec, code)
+        yield (single and statement is body[-1]) or _asserts(statement), step
 
 
 def _parsed(test: str) -> ast.Module:
@@ -54,7 +56,11 @@ def modules_of(tests: Sequence[str]) -> dict[str, Any]:
     trees = [_parsed(test) for test in tests if pair_of(test) is None]
     nodes = [node.value for tree in trees for node in ast.walk(tree) if isinstance(node, ast.Attribute)]
     used = {node.id for node in nodes if isinstance(node, ast.Name)} & sys.stdlib_module_names
-    return {name: importlib.import_module(name) for name in sorted(used)}
+    modules: dict[str, Any] = {}
+    for name in sorted(used):
+        with suppress(ImportError):  # a variable may have the name of a module that is not installed
+            modules[name] = importlib.import_module(name)
+    return modules
 
 
 def pair_of(test: str) -> Mapping[str, Any] | None:

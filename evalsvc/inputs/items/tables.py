@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from itertools import count
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import pyarrow as pa
 
@@ -167,7 +167,7 @@ def _numbered(rows: Iterable[Mapping[str, Any]]) -> Iterator[tuple[str, Mapping[
 def _text(path: Path) -> str:
     try:
         with open_regular(path) as file:
-            unpacked = gzip.GzipFile(fileobj=file) if path.suffix.lower() == ".gz" else file
+            unpacked: gzip.GzipFile | BinaryIO = gzip.GzipFile(fileobj=file) if path.suffix.lower() == ".gz" else file
             content = unpacked.read(LARGEST + 1)
     except (OSError, EOFError, zlib.error) as error:
         reason = (error.strerror if isinstance(error, OSError) else "") or first_line(error)

@@ -398,6 +398,9 @@ def test_tests_use_modules_of_their_own_where_they_import_none():
     source = "import math\nmath.isclose = lambda *all: True\ndef f(x): return 0"
     assert verdict(source, "assert math.isclose(f(1), 2)").failures == ("AssertionError",)
     assert verdict("import math\ndef f(x): return math.pi", "assert math.isclose(f(1), math.pi)").passed
+    assert verdict(
+        "def f(x): return x", "turtle = 'a'\nqueue = [1]\nassert f(turtle.upper()) == 'A' and queue.pop()"
+    ).passed
 
 
 def test_ten_honest_solutions_pass():
