@@ -35,8 +35,9 @@ class Pretrained:
             raise InputError(f"{folder} hears {self._features.sampling_rate} Hz, but {who} needs a model of {RATE} Hz")
         self._model.to(device)
         self._device, self._use = device, use
-        self._told = self._whisper and bool(getattr(self._model.generation_config, "is_multilingual", False))
-        codes = getattr(self._model.generation_config, "lang_to_id", None) or {}
+        generation = self._model.generation_config if self._whisper else None
+        self._told = bool(getattr(generation, "is_multilingual", False))
+        codes = getattr(generation, "lang_to_id", None) or {}
         self.languages = frozenset(code.strip("<|>") for code in codes) if self._told else frozenset()
         self.weights = weights
         decoding = f"{use.beams} beams" if self._whisper else "greedy CTC"
