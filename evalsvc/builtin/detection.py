@@ -13,7 +13,7 @@ from jaxtyping import UInt8
 from torch import Tensor
 
 from evalsvc.builtin.boxes import Box
-from evalsvc.builtin.classification import digest_preparation, image_processor, picture
+from evalsvc.builtin.classification import NARROWEST, digest_preparation, image_processor, picture
 from evalsvc.builtin.pretrained import open_pretrained
 from evalsvc.core.errors import InputError
 
@@ -31,7 +31,12 @@ class ObjectDetector:
 
     @torch.inference_mode()
     def boxes(self, pixels: UInt8[Tensor, "c h w"], threshold: float, most: int) -> dict[str, list[Box]]:
-        """Boxes by class with a score above the threshold, at most ``most`` of a class, the best first."""
+        """Boxes by class with a score above the threshold, at most ``most`` of a class, the best first.
+
+        An image that is too narrow to be prepared has none.
+        """
+        if max(pixels.shape[1:]) > NARROWEST * min(pixels.shape[1:]):
+            return {}
         inputs = self._processor(images=picture(pixels), return_tensors="pt").to(self._device)
         (found,) = self._processor.post_process_object_detection(
             self._network(**inputs), threshold=threshold, target_sizes=[tuple(pixels.shape[1:])]

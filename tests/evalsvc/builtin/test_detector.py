@@ -226,6 +226,13 @@ def test_an_image_is_right_if_its_item_is_met(seer):
     assert not outcome.failed
 
 
+def test_an_image_that_is_too_narrow_to_be_prepared_has_no_objects(seer):
+    items = batch(1, tags={"include": ('[{"class": "dog"}]',)})
+    outcome = Detector(CPU, model=seer).score(Images(noise(1, 3, 1, 900)), items)
+    assert outcome.values["composition"].tolist() == [0.0]
+    assert outcome.reasons == {0: "expected 1 dog, found 0"}
+
+
 def test_items_that_cannot_be_judged_are_named_outcomes(seer):
     values, outcome = judged(
         Detector(CPU, model=seer),
