@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import soundfile
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from evalsvc.builtin.recognizers.faster_whisper import PACKAGED
@@ -53,6 +53,7 @@ def hears():
 # --- texts ---
 
 
+@settings(max_examples=30)
 @given(st.lists(st.tuples(TEXT, TEXT.filter(str.strip)), min_size=1, max_size=4))
 def test_values_and_sums_are_those_of_jiwer(pairs):
     texts, targets = zip(*pairs, strict=True)

@@ -1,11 +1,13 @@
 """Scorers of sounds against facts, and against numbers of the implementations whose values they give."""
 
 import math
+import subprocess
 import sys
 
 import numpy as np
 import pytest
 import torch
+from scipy.io import wavfile
 from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import (
     ClapAudioConfig,
@@ -73,12 +75,23 @@ def test_opinions_are_those_of_speechmos(dnsmos):
     assert [each.name for each in dnsmos.quantities] == list(found)
 
 
-def test_another_rate_is_resampled_and_a_click_has_opinions(dnsmos):
-    at_48 = sounds(resample(voice(0.5), RATE, 48_000, "a test"), np.ones(3), [], [math.nan], rate=48_000)
+def test_another_rate_is_resampled_and_no_sound_has_no_opinion(dnsmos):
+    at_48 = sounds(resample(voice(0.5), RATE, 48_000, "a test"), [], [math.nan], rate=48_000)
     found, outcome = values(dnsmos, at_48)
     assert found["dnsmos_ovr"][0] == pytest.approx(GOLDEN[0.5, 0.0][2], abs=0.05)
-    assert np.isfinite(list(found.values())).tolist() == [[True, True, False, False]] * 4
-    assert outcome.failed == {2, 3}
+    assert np.isfinite(list(found.values())).tolist() == [[True, False, False]] * 4
+    assert outcome.failed == {1, 2}
+
+
+def test_noise_lowers_the_opinion_on_speech(dnsmos, tmp_path):
+    text = "The old man told stories by the fire."
+    subprocess.run(["flite", "-voice", "slt", "-t", text, "-o", tmp_path / "slt.wav"], check=True)
+    rate, wave = wavfile.read(tmp_path / "slt.wav")
+    speech = np.resize(wave / 2**15, int(9.01 * RATE))  # one window
+    noisy = speech + 0.02 * np.random.default_rng(0).standard_normal(len(speech))
+    found, _ = values(dnsmos, sounds(speech, noisy, rate=rate))
+    for part in ("dnsmos_bak", "dnsmos_ovr", "dnsmos_p808"):
+        assert found[part][1] < found[part][0] - 0.1, part
 
 
 def test_missing_networks_are_an_error_that_says_how_to_install_them(monkeypatch, tmp_path):
