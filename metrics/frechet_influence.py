@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import functools
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeAlias
@@ -112,6 +113,16 @@ class Deletions:
 
     def _rows(self, index: Tensor | np.ndarray) -> Rows:
         index = torch.as_tensor(index, device=self.sample.device)
+        if len(self.sample) > _PIECE:
+            return self._found(index)
+        centered, inner = self._whole
+        return centered[index], inner[index]
+
+    @functools.cached_property
+    def _whole(self) -> Rows:
+        return self._found(torch.arange(len(self.sample), device=self.sample.device))
+
+    def _found(self, index: Tensor) -> Rows:
         if self.law.rows is None:
             return self._centered(self.sample[index], self.law.mean, self.transport.of_first)
         scale = (self.law.n - 1) ** 0.5

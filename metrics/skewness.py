@@ -161,7 +161,8 @@ def frechet_noise(roots: Float64[np.ndarray, " r"], n: int, kurtosis: Float64[np
     if not largest:
         return Noise(0.0, 0.0)
     roots = roots / largest
-    entries = roots[:, None] * roots / np.maximum(roots[:, None] + roots, np.finfo(float).tiny)
+    with np.errstate(divide="ignore"):
+        entries = np.reciprocal(np.add.outer(1 / roots, 1 / roots))
     squares = entries * entries
     second = float(squares.sum()) / 2 + float(((7 / 8 + kurtosis**2 / 16) * roots**2).sum())
     third = float(np.vdot(squares, entries)) / 2 + (1 + 1 / 16) * float((roots**3).sum())

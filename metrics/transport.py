@@ -152,8 +152,11 @@ class Transport:
 
     @functools.cached_property
     def _root(self) -> Float64[Tensor, "d k"]:
-        root: Tensor = self.second.factor.T @ self._real
-        return root
+        factor, real = self.second.factor, self._real
+        if len(factor) < factor.shape[1]:
+            return factor.T @ real
+        bands = torch.arange(len(factor)).split(_BAND)
+        return torch.cat([factor[: band[-1] + 1, band].T @ real[: band[-1] + 1] for band in bands])
 
     @property
     def _real(self) -> Float64[Tensor, "f k"]:
