@@ -30,6 +30,8 @@ _ROWS = 2048
 _PAIRS = 512
 _ROW_PAIRS = 16
 """Pairs of rows a row that the pair function of groups may cost."""
+_MOST_SHORT = 1.2
+_NOISY, _CROWDED = 0.25, 0.4
 _STATISTICS = "none: published statistics do not hold samples"
 
 
@@ -73,6 +75,16 @@ class Deletions:
         few = law.rows is not None
         transport = Transport.between(target, law) if few else Transport.between(law, target)
         return cls(sample, law, target, transport, RootTrace.of(transport.variances))
+
+    @functools.cached_property
+    def roots(self) -> np.ndarray:
+        """The roots of the coordinates' variances (k,), whose sum is the trace of the root."""
+        return self.transport.variances.sqrt().cpu().numpy()
+
+    @property
+    def directions(self) -> float:
+        """The effective number of directions."""
+        return float(self.roots.sum() ** 2 / max(np.square(self.roots).sum(), np.finfo(float).tiny))
 
     def of_sample(self) -> tuple[np.ndarray, np.ndarray]:
         """The influence of every sample (n,), and the variance of each squared coordinate in squared variances (k,)."""
@@ -160,6 +172,14 @@ class Errors:
     influence: Influence
     noise: Noise
     reference: Influence | str
+    directions: float
+
+    @property
+    def remark(self) -> str:
+        """The end of a method where noise is a quarter of the variance or more and the directions are many."""
+        if self.second < _NOISY * self.first or self.directions < _CROWDED * self.influence.n:
+            return ""
+        return "; near equality with under 2.5 samples a direction, so that the error may be off by a fifth"
 
     @property
     def variance(self) -> float:
@@ -170,7 +190,7 @@ class Errors:
 def errors_of(deletions: Deletions, units: Units, reference: Any) -> Errors:
     """The errors of a distance by the samples, and by the rows of the ``reference``."""
     psi, kurtosis = deletions.of_sample()
-    noise = frechet_noise(deletions.transport.variances.sqrt().cpu().numpy(), units.rows, kurtosis)
+    noise = _noise(deletions, units.rows, kurtosis)
     # Two units interact with a variance of 2 n^2 times that of the noise.
     spread = 2**0.5 * units.rows * noise.deviation
     pairs = deletions.pairs(units, spread / 2)
@@ -183,7 +203,19 @@ def errors_of(deletions: Deletions, units: Units, reference: Any) -> Errors:
         influence.interacting(pairs),
         noise._replace(deviation=noise.deviation * units.rows / units.count),
         _of_reference(deletions, reference, spread, rows),
+        deletions.directions,
     )
+
+
+def _noise(deletions: Deletions, n: int, kurtosis: np.ndarray) -> Noise:
+    """The noise between equal laws with this spectrum.
+
+    Few samples a feature make the trace of the root too small. Of equal laws it would be the mean of both traces.
+    """
+    noise = frechet_noise(deletions.roots, n, kurtosis)
+    total = deletions.law.trace + deletions.target.trace
+    short = total / (2 * float(deletions.roots.sum())) if len(deletions.roots) else 1.0
+    return noise._replace(deviation=noise.deviation * min(short, _MOST_SHORT))
 
 
 def _of_reference(deletions: Deletions, reference: Any, spread: float, independent: float) -> Influence | str:
