@@ -87,7 +87,7 @@ def frechet_distance(
     errors = errors_of(deletions, units, reference)
     stderr = math.sqrt(errors.variance)
     skewness = of_quadratic(errors.influence, stderr, errors.noise)
-    method = _METHOD + errors.influence.remark
+    method = _METHOD + errors.influence.remark + errors.remark
     return _score(law, target, stderr, method, deletions.transport, errors.influence, errors.reference, units, skewness)
 
 
@@ -144,7 +144,7 @@ def frechet_distance_infinity(
     # The chunks' weights multiply the noise's second cumulant by 4.1 and its third by 0.2, and leave the signal alone.
     skewness = of_quadratic(errors.influence, stderr, Noise(2 * noise.deviation, 0.0, noise.bend))
     clustered = Units.of(len(sample), groups).clustered
-    method = f"leave-one-out, second-order noise counted four times{errors.influence.remark}"
+    method = f"leave-one-out, second-order noise counted four times{errors.influence.remark}{errors.remark}"
     if len(sample) < 5 * _LINEAR * sample.shape[1]:
         method += f"; of its expectation at this n, as chunks have under {_LINEAR} rows a feature"
     return score(
