@@ -12,6 +12,9 @@ from evalsvc.core.errors import InputError
 from evalsvc.metrics.functional import pass_at
 from evalsvc.plugins.items import ItemBatch, Message
 from evalsvc.plugins.samples import Texts
+from tests.namespaces import needs_namespaces
+
+pytestmark = needs_namespaces
 
 CPU = torch.device("cpu")
 PROMPT = 'def double(x):\n    """Twice x."""\n'

@@ -22,6 +22,7 @@ from tests.evalsvc.builtin.test_detector import save_detector
 from tests.evalsvc.builtin.test_image_scorers import CPU, Logits, Space, batch
 from tests.evalsvc.builtin.test_lpips import save_trunk
 from tests.evalsvc.builtin.test_preference_scorers import save_head
+from tests.namespaces import needs_namespaces
 
 SHIPPED = {
     point.name: point
@@ -211,7 +212,10 @@ def test_every_scorer_that_ships_has_a_case():
     assert set(CASES) == set(SHIPPED) - TESTED_ELSEWHERE
 
 
-@pytest.mark.parametrize("name", CASES)
+MARKED = [pytest.param(name, marks=needs_namespaces if name == "code-tests" else ()) for name in CASES]
+
+
+@pytest.mark.parametrize("name", MARKED)
 def test_what_is_wrong_for_a_scorer_is_a_named_outcome(built, name):
     case, scorer = CASES[name], built(name)
     found = outcome(scorer, case, range(4))
@@ -227,7 +231,7 @@ def test_what_is_wrong_for_a_scorer_is_a_named_outcome(built, name):
     assert not found.crashed
 
 
-@pytest.mark.parametrize("name", CASES)
+@pytest.mark.parametrize("name", MARKED)
 def test_a_value_depends_on_its_row_alone(built, name):
     scorer, order = built(name), [2, 0, 3, 1]
     whole, mixed = (outcome(scorer, CASES[name], rows) for rows in (range(4), order))

@@ -14,7 +14,10 @@ from evalsvc.core.programs import process
 from evalsvc.core.programs.process import NamespacesError, Process
 from evalsvc.core.programs.remote import UnfitTestError
 from evalsvc.core.programs.verdicts import Limits, judge
+from tests.namespaces import needs_namespaces
 from tests.unprivileged import in_a_copy
+
+pytestmark = needs_namespaces
 
 LIMITS = Limits(20.0, 2**29)
 NEW_MOUNTS, NEW_USER, BIND, RECURSIVE_PRIVATE, DUMPABLE, USER = 0x20000, 0x10000000, 0x1000, 0x44000, 4, 12345

@@ -7,6 +7,9 @@ import pytest
 from typer.testing import CliRunner
 
 from evalsvc.cli.main import app
+from tests.namespaces import needs_namespaces
+
+pytestmark = needs_namespaces
 
 CODE = Path(__file__).parents[3] / "examples" / "gates" / "code"
 ANSWERS = CODE / "answers_step_100.jsonl"
