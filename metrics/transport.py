@@ -155,7 +155,7 @@ class Transport:
         factor, real = self.second.factor, self._real
         if len(factor) < factor.shape[1]:
             return factor.T @ real
-        bands = torch.arange(len(factor)).split(_BAND)
+        bands = torch.split(torch.arange(len(factor)), _BAND)
         return torch.cat([factor[: band[-1] + 1, band].T @ real[: band[-1] + 1] for band in bands])
 
     @property
