@@ -8,7 +8,8 @@ import signal
 import subprocess
 import sys
 import uuid
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -111,9 +112,23 @@ def _open(path: Path) -> Any:
         def _get(self, offset: int, dtype: Any, count: int = 1, *order: Any, **more: Any) -> Any:
             if int(offset) + np.dtype(dtype).itemsize * int(count) > len(self.data):
                 raise ValueError(f"it declares {int(count)} values beyond its end")
+            self.data: Any = np.asarray(self.data)  # slices of a memmap cost ten times as much, and there are millions
             return super()._get(offset, dtype, count, *order, **more)
 
     return WholeReader(path)
+
+
+@contextmanager
+def _parsed_once(reader: Any) -> Iterator[None]:
+    """``transformers`` uses this reader of the file, instead of parsing its vocabulary three times more."""
+    import gguf
+
+    module: Any = gguf
+    before, module.GGUFReader = module.GGUFReader, lambda _path: reader
+    try:
+        yield
+    finally:
+        module.GGUFReader = before
 
 
 def _convert(path: Path, folder: Path) -> None:
@@ -137,8 +152,9 @@ def _convert(path: Path, folder: Path) -> None:
             "(llama-gguf-split --merge)"
         )
     try:
-        model = _model(path, {tensor.name: tensor for tensor in reader.tensors}, known)
-        tokenizer = AutoTokenizer.from_pretrained(path.parent, gguf_file=path.name, **_FILE_ALONE)
+        with _parsed_once(reader):
+            model = _model(path, {tensor.name: tensor for tensor in reader.tensors}, known)
+            tokenizer = AutoTokenizer.from_pretrained(path.parent, gguf_file=path.name, **_FILE_ALONE)
     except MemoryError:
         raise
     except Exception as error:  # of many types, for files of many makers

@@ -53,7 +53,8 @@ def whisper(tmp_path_factory):
     folder = tmp_path_factory.mktemp("whisper")
     torch.manual_seed(1)
     specials = ["<|endoftext|>", "<|startoftranscript|>", "<|en|>", "<|de|>", "<|transcribe|>", "<|notimestamps|>"]
-    vocabulary = {word: i for i, word in enumerate([*specials, "<unk>", *"abcdefgh"])}
+    # Tokens after the one for no timestamps are timestamps.
+    vocabulary = {word: i for i, word in enumerate([*specials[:-1], "<unk>", *"abcdefgh", specials[-1]])}
     config = WhisperConfig(
         vocab_size=len(vocabulary), d_model=16, num_mel_bins=8, encoder_layers=1, decoder_layers=1,
         encoder_attention_heads=2, decoder_attention_heads=2, encoder_ffn_dim=16, decoder_ffn_dim=16,
@@ -63,8 +64,8 @@ def whisper(tmp_path_factory):
     model = WhisperForConditionalGeneration(config)
     model.generation_config = GenerationConfig(
         decoder_start_token_id=1, bos_token_id=0, eos_token_id=0, pad_token_id=0, max_length=20, is_multilingual=True,
-        lang_to_id={"<|en|>": 2, "<|de|>": 3}, task_to_id={"transcribe": 4}, no_timestamps_token_id=5,
-        return_timestamps=False,
+        lang_to_id={"<|en|>": 2, "<|de|>": 3}, task_to_id={"transcribe": 4}, return_timestamps=False,
+        no_timestamps_token_id=vocabulary["<|notimestamps|>"],
     )  # fmt: skip
     model.save_pretrained(folder)
     words = Tokenizer(models.WordLevel(vocabulary, "<unk>"))

@@ -26,4 +26,4 @@ def test_the_share_of_programs_that_pass_decides_the_gate(home, tmp_path, spoile
     assert run.exit_code == code, run.output
     row = next(line for line in run.stdout.splitlines() if " passed " in line)
     assert verdict in row
-    assert f"limit: {value} in" in row
+    assert f"limit: {value}" in row
