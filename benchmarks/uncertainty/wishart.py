@@ -52,5 +52,6 @@ def _distance(rng: np.random.Generator, n: int, deviations: torch.Tensor, shift:
     factor.diagonal().copy_(torch.from_numpy(rng.chisquare(n - np.arange(1, d + 1)) ** 0.5))
     factor.mul_((deviations * scale / (n - 1) ** 0.5)[:, None])
     mean = deviations * (shift + scale * torch.from_numpy(rng.standard_normal(d)) / n**0.5)
-    overlap = float(torch.linalg.svdvals(factor.T * deviations).sum())
+    product = factor.T * deviations
+    overlap = float(torch.linalg.eigvalsh(product @ product.T).clamp(min=0).sqrt().sum())
     return float(mean.square().sum() + factor.square().sum() + deviations.square().sum()) - 2 * overlap
