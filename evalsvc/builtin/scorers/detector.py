@@ -103,7 +103,7 @@ class Detector:
             raise NotApplicable("the item has neither a tag 'include' nor a tag 'exclude'")
         if any(each.color for each in include) and self._colors is None:
             raise NotApplicable("the item asks for a color, which needs the option 'color_model'")
-        labels = {name: self._label(name) for name in [each.name for each in include] + [each.name for each in exclude]}
+        labels = {each.name: self._label(each.name) for each in (*include, *exclude)}
         threshold = self._counting if tags.get("tag") == COUNTING else self._threshold
         boxes = self._detector.boxes(pixels, threshold, MOST)
         return faults(

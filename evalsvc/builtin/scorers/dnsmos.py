@@ -10,9 +10,9 @@ import numpy as np
 from jaxtyping import Float32
 
 from evalsvc.builtin.extractors.audio import mel_spectrogram
+from evalsvc.builtin.scorers.rows import needed
 from evalsvc.builtin.scorers.sounds import Wave, score_sounds
 from evalsvc.core.digests import digest_json
-from evalsvc.core.errors import InputError
 from evalsvc.inputs import published_weights as published
 from evalsvc.metrics.lazy_torch import torch
 from evalsvc.metrics.registry import Quantity
@@ -30,8 +30,12 @@ POLYNOMIALS = (
     (-0.06766283, 1.11546468, 0.04602535),
 )
 """From the outputs for signal, background and overall to opinions, highest power first, as published."""
-PARTS = {"dnsmos_sig": "signal", "dnsmos_bak": "background", "dnsmos_ovr": "overall", "dnsmos_p808": "P.808"}
-PARTS_ZH = {"dnsmos_sig": "信号", "dnsmos_bak": "背景", "dnsmos_ovr": "总体", "dnsmos_p808": "P.808"}
+PARTS = {
+    "dnsmos_sig": ("signal", "信号"),
+    "dnsmos_bak": ("background", "背景"),
+    "dnsmos_ovr": ("overall", "总体"),
+    "dnsmos_p808": ("P.808", "P.808"),
+}
 
 
 @open_to_clients()
@@ -45,8 +49,8 @@ class Dnsmos:
     """
 
     quantities = tuple(
-        Quantity(name, Direction.HIGHER, "MOS", title=f"DNSMOS {part}", title_zh=f"DNSMOS {PARTS_ZH[name]}")
-        for name, part in PARTS.items()
+        Quantity(name, Direction.HIGHER, "MOS", title=f"DNSMOS {part}", title_zh=f"DNSMOS {part_zh}")
+        for name, (part, part_zh) in PARTS.items()
     )
 
     def __init__(self, device: torch.device) -> None:
@@ -98,10 +102,7 @@ def _bands(wave: Wave) -> Float32[np.ndarray, "f 120"]:
 
 
 def _session(weights: published.WeightFile) -> Any:
-    try:
-        import onnxruntime
-    except ImportError:
-        raise InputError("scorer 'dnsmos' needs its extra: pip install 'evalsvc[onnxruntime]'") from None
+    onnxruntime = needed("onnxruntime", "dnsmos", "onnxruntime")
     settings = onnxruntime.SessionOptions()
     settings.intra_op_num_threads, settings.inter_op_num_threads = torch.get_num_threads(), 1
     path = str(published.locate(weights))

@@ -27,6 +27,17 @@ LARGEST = 250_000_000
 """Maximum product of the lengths of a text and a target, whose edit distance takes about a second."""
 
 
+def _rate_and_sums(name: str, part: str, title: str, title_zh: str) -> tuple[Quantity, ...]:
+    errors, length = sums = f"{name}_errors", f"{name}_{part}s"
+    return (
+        Quantity(
+            name, Direction.LOWER, f"edits per {part}", 0.0, title=title, title_zh=title_zh, corpus="ratio", sums=sums
+        ),
+        Quantity(errors, Direction.NEUTRAL, "edits", 0.0),
+        Quantity(length, Direction.NEUTRAL, f"{part}s", 0.0),
+    )
+
+
 class _ErrorRate:
     """Edits over the length of the target, both in the unit of a subclass."""
 
@@ -132,20 +143,7 @@ class WordErrors(_ErrorRate):
 
     name = "wer"
     unit = "words"
-    quantities = (
-        Quantity(
-            "wer",
-            Direction.LOWER,
-            "edits per word",
-            0.0,
-            title="Word error rate",
-            title_zh="词错误率",
-            corpus="ratio",
-            sums=("wer_errors", "wer_words"),
-        ),
-        Quantity("wer_errors", Direction.NEUTRAL, "edits", 0.0),
-        Quantity("wer_words", Direction.NEUTRAL, "words", 0.0),
-    )
+    quantities = _rate_and_sums(name, "word", "Word error rate", "词错误率")
 
     def _parts(self, text: str, spaced: bool) -> Sequence[str]:
         return text.split() if spaced else mixed(text)
@@ -162,20 +160,7 @@ class CharacterErrors(_ErrorRate):
 
     name = "cer"
     unit = "characters"
-    quantities = (
-        Quantity(
-            "cer",
-            Direction.LOWER,
-            "edits per character",
-            0.0,
-            title="Character error rate",
-            title_zh="字符错误率",
-            corpus="ratio",
-            sums=("cer_errors", "cer_characters"),
-        ),
-        Quantity("cer_errors", Direction.NEUTRAL, "edits", 0.0),
-        Quantity("cer_characters", Direction.NEUTRAL, "characters", 0.0),
-    )
+    quantities = _rate_and_sums(name, "character", "Character error rate", "字符错误率")
 
     def _parts(self, text: str, spaced: bool) -> Sequence[str]:
         return " ".join(text.split()) if spaced else characters(text)

@@ -30,6 +30,7 @@ from evalsvc.plugins.samples import Texts
 from evalsvc.store.artifacts import Artifacts
 from evalsvc.store.tables import Checkpoint as Checkpoints
 from evalsvc.store.tables import Evaluation
+from tests.evalsvc.evaluation.test_scorers import killed
 
 WER = "torchmetrics/text.WordErrorRate"
 LANGS = ("de", "en", "fr")
@@ -137,17 +138,6 @@ def test_two_checkpoints_are_paired_on_their_items(tmp_path, context):
     found = difference(a, b)
     assert found.paired
     assert found.stderr < 0.8 * (a[0].stderr ** 2 + b[0].stderr ** 2) ** 0.5
-
-
-def killed(work):
-    """Whether another process died by ``kill -9`` in this work."""
-    process = os.fork()
-    if not process:
-        try:
-            work()
-        finally:
-            os._exit(0)
-    return os.waitstatus_to_exitcode(os.waitpid(process, 0)[1]) == -signal.SIGKILL
 
 
 def test_after_a_kill_the_scores_are_those_of_an_undisturbed_run(tmp_path, context, home, monkeypatch):
