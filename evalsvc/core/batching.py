@@ -2,13 +2,30 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator
 from typing import TypeVar
 
-from evalsvc.core.errors import ModelError
+from evalsvc.core.errors import ModelError, causes
 from evalsvc.metrics.lazy_torch import torch
 
 T = TypeVar("T")
+_FULL = re.compile(
+    "|".join(
+        (
+            r"out of memory",  # CUDA, HIP, XPU and MPS, by allocator or by runtime; oneDNN
+            r"(can't|cannot|could not) allocate memory(?! (for|on|inside) )|not enough memory|bad[_ ]alloc",  # host
+            r"_STATUS_ALLOC_FAILED|(CU|HIP)FFT_ALLOC_FAILED|rocblas_status_memory_error|miopenStatusAllocFailed",
+            r"CUDNN_STATUS_INTERNAL_ERROR_(HOST|DEVICE)_ALLOCATION_FAILED",
+            r"(BLAS|SOLVER|SPARSE)_STATUS_NOT_INITIALIZED\W.*Create\b",  # a handle's workspace
+            # cuDNN's plans fail one after the other, and torch tells that none is left.
+            r"unable to find an engine to execute|unable to find a valid cudnn algorithm",
+            r"failed to allocate memory for requested buffer|is smaller than requested bytes",  # ONNX Runtime
+            r"CL_OUT_OF_(RESOURCES|HOST_MEMORY)|CL_MEM_OBJECT_ALLOCATION_FAILURE|exceeded max size of memory",  # OpenCL
+        )
+    ),
+    re.IGNORECASE,
+)
 
 
 class Batches:
@@ -36,10 +53,21 @@ class Batches:
                 torch.cuda.empty_cache()
 
 
-def out_of_memory(error: BaseException | None) -> bool:
-    """Whether an error or its cause is an out-of-memory error: a type of its own on CUDA, a message on CPU and MPS."""
-    if error is None:
-        return False
-    text = str(error).lower()
-    here = isinstance(error, torch.OutOfMemoryError | MemoryError) or ("memory" in text and "alloc" in text)
-    return here or out_of_memory(error.__cause__)
+def out_of_memory(error: BaseException) -> bool:
+    """Whether an error, or one that it comes from, says that memory is full: of a device, of the host, of a library.
+
+    The process can go on: an allocation that failed leaves a CUDA context usable, and torch clears the error, also
+    where it is a ``torch.AcceleratorError``.
+    """
+    return any(isinstance(each, MemoryError) or says_full(str(each)) for each in causes(error))
+
+
+def says_full(text: str) -> bool:
+    """Whether the text of an error is that of an allocator that found no memory.
+
+    >>> says_full("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`")
+    True
+    >>> says_full("CUDA error: an illegal memory access was encountered")
+    False
+    """
+    return _FULL.search(text) is not None

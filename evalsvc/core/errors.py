@@ -87,11 +87,19 @@ class WithdrawnError(EvalsvcError):
 
 def detail_of(error: BaseException | None) -> str:
     """Detail for the operator: the first ``detail`` of an error and its causes."""
-    while error is not None:
-        if isinstance(error, EvalsvcError) and error.detail:
-            return printable(redacted(error.detail))
-        error = error.__cause__
+    for each in causes(error):
+        if isinstance(each, EvalsvcError) and each.detail:
+            return printable(redacted(each.detail))
     return ""
+
+
+def causes(error: BaseException | None) -> list[BaseException]:
+    """An error and what it was raised from, or while handling, as a traceback shows them; the last was first."""
+    chain: list[BaseException] = []
+    while error is not None and error not in chain:
+        chain.append(error)
+        error = error.__cause__ or (None if error.__suppress_context__ else error.__context__)
+    return chain
 
 
 class RefusedError(Exception):

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from evalsvc.core.errors import EvalsvcError, StorageError, detail_of, printable
+from evalsvc.core.batching import out_of_memory, says_full
+from evalsvc.core.errors import EvalsvcError, StorageError, causes, detail_of, printable
 from evalsvc.core.observability.redaction import redacted
 from evalsvc.metrics.score import MetricError
 from evalsvc.store.tables import Failure
@@ -10,16 +11,9 @@ from evalsvc.store.tables import Failure
 
 def failure_of(error: BaseException) -> Failure:
     """Failure class of an exception or of its causes."""
-    chain: list[BaseException] = []
-    cause: BaseException | None = error
-    while cause is not None:
-        chain.append(cause)
-        cause = cause.__cause__
-    if any(isinstance(each, MemoryError) or "out of memory" in str(each).lower() for each in chain) or any(
-        "can't allocate memory" in str(each) for each in chain
-    ):
+    if out_of_memory(error):
         return Failure.OUT_OF_MEMORY
-    if any(isinstance(each, TimeoutError) for each in chain):
+    if any(isinstance(each, TimeoutError) for each in causes(error)):
         return Failure.TIMEOUT
     if isinstance(error, EvalsvcError | MetricError) and not isinstance(error, StorageError):
         return Failure.MODEL
@@ -31,7 +25,7 @@ def reasons_of(error: BaseException) -> tuple[str, str]:
 
     The text of a foreign error may contain secrets: the response of a store, an address, a key.
     """
-    if isinstance(error, EvalsvcError | MetricError) or "out of memory" in str(error).lower():
+    if isinstance(error, EvalsvcError | MetricError) or says_full(str(error)):
         return redacted(str(error)) or type(error).__name__, detail_of(error)
     reason = error.strerror if isinstance(error, OSError) and error.strerror else type(error).__name__
     return f"{reason}: see the worker's log", printable(redacted(str(error)))

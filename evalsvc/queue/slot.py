@@ -15,7 +15,7 @@ import torch
 from pydantic import ValidationError
 from sqlalchemy.exc import OperationalError
 
-from evalsvc.core.errors import EvalsvcError, IncompatibleWorkerError, InputError, WithdrawnError, first_line
+from evalsvc.core.errors import EvalsvcError, IncompatibleWorkerError, InputError, WithdrawnError, causes, first_line
 from evalsvc.core.observability import logs, tracing
 from evalsvc.evaluation import attempts, failures, quotas
 from evalsvc.evaluation.attempts import Attempt
@@ -182,11 +182,9 @@ class Slot:
 
     def _end_if_device_is_lost(self, error: BaseException) -> None:
         """After a device error the CUDA context is unusable, and only a new process can use the device again."""
-        cause: BaseException | None = error
-        while cause is not None:
-            if isinstance(cause, torch.AcceleratorError):
-                self._end(f"its device failed ({first_line(cause)})")
-            cause = cause.__cause__
+        for each in causes(error):
+            if isinstance(each, torch.AcceleratorError):
+                self._end(f"its device failed ({first_line(each)})")
 
     def _end(self, reason: str) -> None:
         log.error("worker %s exits: %s", self._heartbeat.worker, reason)

@@ -17,7 +17,7 @@ from datetime import UTC, datetime
 from types import TracebackType
 from typing import Any, Literal, TextIO
 
-from evalsvc.core.errors import one_line
+from evalsvc.core.errors import causes, one_line
 from evalsvc.core.observability.redaction import redacted
 
 Form = Literal["text", "json"]
@@ -119,12 +119,7 @@ def _trace(record: logging.LogRecord) -> Iterator[str]:
     """Lines of a traceback: frames as Python prints them, and each error, causes first, on one line."""
     if not record.exc_info or record.exc_info[1] is None:
         return
-    chain: list[BaseException] = []
-    error: BaseException | None = record.exc_info[1]
-    while error is not None and error not in chain:
-        chain.append(error)
-        error = error.__cause__ or (None if error.__suppress_context__ else error.__context__)
-    for each in reversed(chain):
+    for each in reversed(causes(record.exc_info[1])):
         for frame in traceback.extract_tb(each.__traceback__):
             yield _cut(f'File "{frame.filename}", line {frame.lineno}, in {frame.name}: {frame.line}')
         yield from _summary_of(each)
