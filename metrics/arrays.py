@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from evalsvc.metrics.devices import device_of, staged
 from evalsvc.metrics.lazy_torch import torch
 from evalsvc.metrics.score import MetricError
 
@@ -62,10 +63,14 @@ def block_rows(x: Tensor) -> int:
 
 
 def blocks(x: Tensor, rows: int | None = None, dtype: torch.dtype | None = None) -> Iterator[Tensor]:
-    """Consecutive blocks of the rows of ``x``, converted to ``dtype`` (float64) one at a time."""
-    step = rows or block_rows(x)
-    for start in range(0, len(x), step):
-        yield x[start : start + step].to(dtype or torch.float64)
+    """Consecutive blocks of the rows of ``x`` where they are computed, in ``dtype`` (float64), one at a time."""
+    for block in torch.split(x, rows or block_rows(x)):
+        yield staged(block, device_of(x), dtype or torch.float64)
+
+
+def taken(x: Tensor, rows: Tensor) -> Tensor:
+    """Some rows of ``x``, where they are computed."""
+    return staged(x[rows.to(x.device)], device_of(x))
 
 
 def _as_float(x: Any, name: str) -> Tensor:
@@ -95,13 +100,12 @@ def _from_numpy(array: np.ndarray, name: str) -> Tensor:
 
 
 def _refuse_non_finite(tensor: Tensor, name: str) -> None:
-    start = 0
-    for block in torch.split(tensor, block_rows(tensor)):
-        # A sum is one pass without a mask; it is only doubted where it overflows or meets NaN.
-        if not block.sum().isfinite():
-            bad = (~block.isfinite()).nonzero()
-            if len(bad):
-                raise MetricError(
-                    f"{name} holds NaN or infinity, first in row {start + int(bad[0, 0])}; correct or remove it"
-                )
-        start += len(block)
+    rows = block_rows(tensor)
+    parts = torch.split(tensor, rows)
+    # A sum is one pass without a mask; it is only doubted where it overflows or meets NaN.
+    sums = torch.stack([part.sum() for part in parts]).cpu()
+    for doubted in (~sums.isfinite()).nonzero().flatten().tolist():
+        bad = (~parts[doubted].isfinite()).nonzero()
+        if len(bad):
+            first = rows * doubted + int(bad[0, 0])
+            raise MetricError(f"{name} holds NaN or infinity, first in row {first}; correct or remove it")

@@ -1,21 +1,28 @@
 """Devices: where the arrays of a metric meet, and where rows that stay on the host are computed.
 
-A metric computes where its arrays are. Arrays that do not fit on an accelerator stay on the host, and
-:func:`working_on` has their rows computed there block by block.
+A metric computes where its arrays are: on the accelerator that one of them is on. Arrays that do not fit there stay on
+the host, and :func:`working_on` has their rows computed on the accelerator block by block.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+import functools
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
 from contextvars import ContextVar
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
+import numpy as np
+
+from evalsvc.metrics.full_precision import full_precision
 from evalsvc.metrics.lazy_torch import torch
 
 if TYPE_CHECKING:
     from torch import Tensor
 
+F = TypeVar("F", bound=Callable[..., Any])
+_NEVER = ("cpu", "mps")
+"""No accelerators here: MPS has no float64, so that its arrays are brought to the host."""
 _working: ContextVar[torch.device | None] = ContextVar("working", default=None)
 
 
@@ -27,6 +34,23 @@ def working_on(device: torch.device) -> Iterator[None]:
         yield
     finally:
         _working.reset(token)
+
+
+def where_inputs_are(function: F) -> F:
+    """Have a function compute in full precision, on the accelerator that one of its arguments is on.
+
+    The others may be on the host: their rows are then read as :func:`working_on` says.
+    """
+
+    @full_precision()
+    @functools.wraps(function)
+    def there(*inputs: Any, **named: Any) -> Any:
+        devices = (getattr(each, "device", None) for each in (*inputs, *named.values()))
+        found = next((each for each in devices if getattr(each, "type", "cpu") not in _NEVER), None)
+        with nullcontext() if found is None else working_on(found):
+            return function(*inputs, **named)
+
+    return cast(F, there)
 
 
 def device_of(*arrays: Tensor) -> torch.device:
@@ -50,3 +74,8 @@ def staged(rows: Tensor, device: torch.device, dtype: torch.dtype | None = None)
     if rows.device.type == "cpu" and device.type == "cuda":
         rows = rows.contiguous().pin_memory()
     return rows.to(device, non_blocking=True).to(dtype or rows.dtype)
+
+
+def on_host(x: Any) -> np.ndarray:
+    """An array of any kind as one of NumPy."""
+    return np.asarray(x.cpu() if hasattr(x, "cpu") else x)

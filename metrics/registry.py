@@ -22,7 +22,7 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any, Literal, TypeVar
 
-from evalsvc.metrics.full_precision import full_precision
+from evalsvc.metrics.devices import where_inputs_are
 from evalsvc.metrics.influence import Influence
 from evalsvc.metrics.inputs import INPUTS, Form, Input, Source
 from evalsvc.metrics.precomputed import Precomputed
@@ -200,7 +200,7 @@ def metric(
             if QUANTITIES.setdefault(quantity.name, quantity) != quantity:
                 raise ValueError(f"quantity {quantity.name!r} is declared twice with different facts")
         name = function.__name__
-        function = full_precision()(function)
+        function = where_inputs_are(function)
         METRICS[name] = MetricSpec(
             name, function, quantities, version, precomputed, inputs, error_version, full_rank, derive
         )
