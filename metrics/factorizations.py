@@ -8,6 +8,7 @@ factorized there, and nothing is measured.
 
 from __future__ import annotations
 
+import functools
 import threading
 import time
 from collections.abc import Callable, Collection, Mapping
@@ -45,7 +46,7 @@ def measure(device: torch.device) -> dict[str, dict[str, float]]:
     return {
         name: {
             "device": _seconds(operation, matrix),
-            "host": _seconds(lambda each, operation=operation: _by_host(operation, each), matrix),
+            "host": _seconds(functools.partial(_by_host, operation), matrix),
         }
         for name, operation in _OPERATIONS.items()
     }
