@@ -73,6 +73,10 @@ class SampleRequest:
         """Standard normals (n, *shape), float32 on the device; each ``stream`` is independent of the others."""
         return rng.normal(self.seeds, *shape, stream=stream)
 
+    def normals(self, *shape: int, streams: range) -> Float[Tensor, "s n ..."]:
+        """The normals of several streams, as for all steps of a sampler: in fewer operators than stream by stream."""
+        return rng.normals(self.seeds, *shape, streams=streams)
+
     def uniform(self, *shape: int, stream: int = 0) -> Float[Tensor, "n ..."]:
         """Uniforms in (0, 1) of shape (n, *shape), float32 on the device."""
         return rng.uniform(self.seeds, *shape, stream=stream)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 
 import torch
 from jaxtyping import Float, Int64
@@ -45,8 +44,8 @@ class DDPMModel(nn.Module):
         nn.init.zeros_(self.leave.weight)
         self.log_scale = nn.Parameter(torch.full((PIXELS,), math.log(0.05)))
 
-    def schedule(self, t: Int64[Tensor, " n"]) -> tuple[Float[Tensor, "n 1"], Float[Tensor, "n 1"]]:
-        """Scale of the image and of the noise at step t."""
+    def schedule(self, t: Int64[Tensor, " t"]) -> tuple[Float[Tensor, "t 1"], Float[Tensor, "t 1"]]:
+        """Scale of the image and of the noise at step t: of each image, or one for all."""
         alpha = self.alpha[t][:, None]
         return alpha, (1 - alpha.square()).sqrt()
 
@@ -56,7 +55,7 @@ class DDPMModel(nn.Module):
         self.center.copy_(x.mean(0))
         self.spread.copy_(x.std(0).clamp(min=0.05))
 
-    def linear(self, x: Float[Tensor, "n 64"], t: Int64[Tensor, " n"]) -> tuple[Tensor, Tensor, Tensor]:
+    def linear(self, x: Float[Tensor, "n 64"], t: Int64[Tensor, " #n"]) -> tuple[Tensor, Tensor, Tensor]:
         """Standardized noisy images, the best linear estimate of each clean pixel, and the error of that estimate."""
         alpha, sigma = self.schedule(t)
         total = ((alpha * self.spread).square() + sigma.square()).sqrt()
@@ -64,54 +63,53 @@ class DDPMModel(nn.Module):
         guess = self.center + alpha * self.spread.square() / total * standard
         return standard, guess, self.spread * sigma / total
 
-    def forward(self, x: Float[Tensor, "n 64"], t: Int64[Tensor, " n"]) -> Float[Tensor, "n 64"]:
+    def forward(self, x: Float[Tensor, "n 64"], t: Int64[Tensor, " #n"]) -> Float[Tensor, "n 64"]:
         """Network output for standardized noisy images of step t: standardized error of the linear estimate."""
         octaves = 2.0 ** torch.arange(FREQUENCIES, device=x.device) * (math.pi / 2)
         phase = t[:, None] / STEPS * octaves
-        h = self.enter(torch.cat([x, phase.sin(), phase.cos()], dim=1))
+        waves = torch.cat([phase.sin(), phase.cos()], dim=1).expand(len(x), -1)
+        h = self.enter(torch.cat([x, waves], dim=1))
         for block in self.blocks:
             h = h + block(h)
         error: Tensor = self.leave(h)
         return error
 
-    def clean(self, x: Float[Tensor, "n 64"], t: Int64[Tensor, " n"]) -> Float[Tensor, "n 64"]:
+    def clean(self, x: Float[Tensor, "n 64"], t: Int64[Tensor, " #n"]) -> Float[Tensor, "n 64"]:
         """The network's estimate of the clean image for noisy images of step t."""
         standard, guess, error = self.linear(x, t)
         corrected: Tensor = guess + error * self(standard, t)
         return corrected.clamp(-1, 1)
 
-    def sample(self, noise: Callable[[int], Float[Tensor, "n 64"]]) -> Float[Tensor, "n 64"]:
-        """Images in [-1, 1]; ``noise(t)`` returns the normals of step t, ``noise(0)`` the starting point."""
-        x = noise(0)
+    def sample(self, noise: Float[Tensor, "steps n 64"]) -> Float[Tensor, "n 64"]:
+        """Images in [-1, 1] from the normals of each step; those of step 0 are the starting point."""
+        steps = torch.arange(STEPS + 1, device=noise.device)
+        alpha, sigma = self.schedule(steps)
+        ratio = alpha[1:] / alpha[:-1]
+        added = (sigma[1:].square() - (ratio * sigma[:-1]).square()).sqrt()
+        kept, seen = ratio * (sigma[:-1] / sigma[1:]).square(), alpha[:-1] * (added / sigma[1:]).square()
+        spread = added * sigma[:-1] / sigma[1:]
+        x = noise[0]
         for step in range(STEPS, 1, -1):
-            t = torch.full((len(x),), step, device=x.device)
-            (alpha, sigma), (alpha_next, sigma_next) = self.schedule(t), self.schedule(t - 1)
-            ratio = alpha / alpha_next
-            added = (sigma.square() - (ratio * sigma_next).square()).sqrt()
-            kept, seen = ratio * (sigma_next / sigma).square(), alpha_next * (added / sigma).square()
-            x = kept * x + seen * self.clean(x, t) + added * sigma_next / sigma * noise(step)
-        return self.clean(x, torch.ones(len(x), dtype=torch.int64, device=x.device))
+            before = step - 1
+            x = kept[before] * x + seen[before] * self.clean(x, steps[step:][:1]) + spread[before] * noise[step]
+        return self.clean(x, steps[1:2])
 
-    def bound(
-        self, levels: Int64[Tensor, "n 64"], noise: Callable[[int], Float[Tensor, "n 64"]]
-    ) -> Float[Tensor, " n"]:
+    def bound(self, levels: Int64[Tensor, "n 64"], noise: Float[Tensor, "steps n 64"]) -> Float[Tensor, " n"]:
         """Variational upper bound, in nats, of each image's negative log-likelihood: all steps, one draw per step."""
         x = signed(levels)
-        last = torch.full((len(x),), STEPS, device=x.device)
-        alpha, sigma = self.schedule(last)
-        prior = 0.5 * ((alpha * x).square() + sigma.square() - 1 - 2 * sigma.log()).sum(1)
+        steps = torch.arange(STEPS + 1, device=x.device)
+        alpha, sigma = self.schedule(steps)
+        prior = 0.5 * ((alpha[-1] * x).square() + sigma[-1].square() - 1 - 2 * sigma[-1].log()).sum(1)
         total: Tensor = prior.double()
+        # The divergence between normals of equal variance is the signal-to-noise loss times the squared error.
+        ratio = (alpha / sigma).square()
+        lost = ratio[:-1] - ratio[1:]
         for step in range(1, STEPS + 1):
-            t = torch.full((len(x),), step, device=x.device)
-            alpha, sigma = self.schedule(t)
-            guess = self.clean(alpha * x + sigma * noise(step), t)
+            guess = self.clean(alpha[step] * x + sigma[step] * noise[step], steps[step:][:1])
             if step == 1:
                 total -= log_prob_of_levels(levels, guess, self.log_scale).sum(1)
             else:
-                # The divergence between normals of equal variance is the signal-to-noise loss times the squared error.
-                alpha_next, sigma_next = self.schedule(t - 1)
-                lost = (alpha_next / sigma_next).square() - (alpha / sigma).square()
-                total += 0.5 * (lost * (x - guess).square()).sum(1)
+                total += 0.5 * (lost[step - 1] * (x - guess).square()).sum(1)
         return total
 
 
@@ -127,11 +125,11 @@ class DDPM:
 
     def sample(self, request: SampleRequest) -> Images:
         """Denoise in fifty steps."""
-        x = self.model.sample(lambda t: request.normal(PIXELS, stream=t))
+        x = self.model.sample(request.normals(PIXELS, streams=range(STEPS + 1)))
         return Images.from_signed(x.view(-1, 1, SIDE, SIDE))
 
     def nll(self, items: Samples, request: SampleRequest) -> NegativeLogLikelihood:
         """Variational bound of gray 8 x 8 images with one draw of noise per step: an upper bound in expectation."""
         levels = levels_of(items).to(request.device)
-        nats = self.model.bound(levels, lambda t: request.normal(PIXELS, stream=t))
+        nats = self.model.bound(levels, request.normals(PIXELS, streams=range(STEPS + 1)))
         return NegativeLogLikelihood(nats, PIXELS, "upper_bound")

@@ -7,7 +7,7 @@ from torch import nn
 
 from evalsvc.builtin.demo import shipped
 from evalsvc.builtin.demo.autoregressive import NADE
-from evalsvc.builtin.demo.ddpm import DDPMModel
+from evalsvc.builtin.demo.ddpm import STEPS, DDPMModel
 from evalsvc.builtin.demo.digits import LEVELS, PIXELS, levels_of, signed, splits
 from evalsvc.builtin.demo.flow import FlowModel
 from evalsvc.builtin.demo.networks import log_prob_of_levels
@@ -109,7 +109,7 @@ def test_ddpm_steps_back_from_noise_end_at_the_law_whose_best_guess_they_follow(
     # Without a correction the guess is the linear one, the best there is for independent normals.
     model.leave.bias.zero_()
     generator = torch.Generator().manual_seed(0)
-    x = model.sample(lambda t: torch.randn(2000, PIXELS, generator=generator))
+    x = model.sample(torch.randn(STEPS + 1, 2000, PIXELS, generator=generator))
     torch.testing.assert_close(x.mean(0), model.center, rtol=0, atol=0.03)
     # A little short of the law: fifty steps, of the least variance there can be, with a mean at the end.
     assert 0.88 < x.std(0).mean() / 0.3 < 1
@@ -120,6 +120,6 @@ def test_ddpm_bound_of_a_model_that_sees_the_image_is_its_last_step_alone():
     model, levels = DDPMModel().double(), digits(4)
     x = signed(levels).double()
     model.clean = lambda noisy, t: x
-    found = model.bound(levels, lambda t: torch.randn_like(x))
+    found = model.bound(levels, torch.randn(STEPS + 1, *x.shape).double())
     last = -log_prob_of_levels(levels, x, model.log_scale).sum(1)
     torch.testing.assert_close(found, last, rtol=0, atol=0.01)

@@ -45,6 +45,14 @@ def test_a_longer_draw_begins_with_the_shorter_one():
     assert torch.equal(request.normal(8)[:, :5], request.normal(5))
 
 
+@pytest.mark.parametrize("n", [1, 3, 1500])
+def test_streams_drawn_at_once_are_those_drawn_one_by_one(n):
+    request, streams = SampleRequest.of(7, 0, n), range(2, 12, 3)
+    at_once = request.normals(9, 7, streams=streams)
+    assert torch.equal(at_once, torch.stack([request.normal(9, 7, stream=stream) for stream in streams]))
+    assert at_once.is_contiguous()
+
+
 def test_seeds_of_different_runs_and_samples_are_all_different():
     seeds = torch.cat([rng.sample_seeds(run, 0, 10_000) for run in range(5)])
     assert len(seeds.unique()) == 50_000
