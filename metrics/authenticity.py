@@ -12,11 +12,12 @@ from jaxtyping import Bool, Float64, Num
 
 from evalsvc.metrics.arrays import as_matrix, same_width
 from evalsvc.metrics.balls import neighbor_radii
-from evalsvc.metrics.distances import Block, Points
+from evalsvc.metrics.distances import Block
 from evalsvc.metrics.influence import ABOUT_TRAINING
 from evalsvc.metrics.lazy_torch import torch
 from evalsvc.metrics.neighbors import Nearest, knn
 from evalsvc.metrics.pairs import Plan, Visitor, measure, over_pairs
+from evalsvc.metrics.points import Points
 from evalsvc.metrics.precomputed import Precomputed, Values
 from evalsvc.metrics.proportions import binomial_variance, mean_of_flags
 from evalsvc.metrics.registry import Quantity, metric
@@ -147,7 +148,7 @@ class _Authentic(Visitor["Bool[Tensor, ' n']"]):
 def _control(heldout: Array, train: Tensor, training: Training | None) -> Bool[np.ndarray, " h"]:
     """Which held-out samples are authentic."""
     if training is not None and len(training.authentic):
-        return training.authentic
+        return torch.as_tensor(training.authentic).cpu().numpy()
     control = as_matrix(heldout, "heldout")
     same_width(control, train, ("heldout", "train"))
     (flags,) = measure([Plan(control, train, partial(_Authentic, training=training))])

@@ -11,9 +11,10 @@ from jaxtyping import Bool, Float, Float64, Int64, Num
 
 from evalsvc.metrics import split_half
 from evalsvc.metrics.arrays import as_matrix
-from evalsvc.metrics.distances import Points, common_frame, exact
+from evalsvc.metrics.distances import exact, flatnonzero
 from evalsvc.metrics.lazy_torch import torch
 from evalsvc.metrics.neighbors import Shortlist, squared_radii, symmetric_shortlist
+from evalsvc.metrics.points import Points, common_frame
 from evalsvc.metrics.precomputed import Arrays, Precomputed, Values
 from evalsvc.metrics.score import MetricError
 
@@ -101,8 +102,7 @@ class Balls:
                 f"{len(points)} and k = {k}: compute them again with neighbor_radii(reference, k={k})"
             )
         squared, neighbors, distances = (
-            torch.as_tensor(array, device=points.raw.device)
-            for array in (radii.squared, radii.neighbors, radii.distances)
+            torch.as_tensor(array, device=points.device) for array in (radii.squared, radii.neighbors, radii.distances)
         )
         unit = points.scale**2
         return cls(squared * unit, neighbors, (distances * unit).to(points.low.dtype))
@@ -135,10 +135,15 @@ def inside(
     """Which pairs are nearer than the radius; those that bounds leave open are measured."""
     compare = torch.le if closed else torch.lt
     inside = compare(upper, squared_radius)
-    open_pairs = (compare(lower, squared_radius) & ~inside).nonzero().squeeze(1)
+    open_pairs = flatnonzero(compare(lower, squared_radius) & ~inside)
     measured = exact(x, i[open_pairs], y, j[open_pairs])
     inside[open_pairs] = compare(measured, squared_radius[open_pairs])
     return inside
+
+
+def count(numbers: Int64[Tensor, " m"], at: Int64[Tensor, " p"], where: Bool[Tensor, " p"]) -> None:
+    """Add one at each position ``where`` holds. Integers, which have one sum in any order."""
+    numbers.index_add_(0, at, where.to(numbers.dtype))
 
 
 def rank_among(

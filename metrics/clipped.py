@@ -12,12 +12,13 @@ from jaxtyping import Float64, Num
 
 from evalsvc.metrics import registry, split_half
 from evalsvc.metrics.arrays import same_width
-from evalsvc.metrics.balls import REFERENCE_RADII, Balls, Radii, checked_sample, inside, listed, rank_among
-from evalsvc.metrics.distances import Block, Points
+from evalsvc.metrics.balls import REFERENCE_RADII, Balls, Radii, checked_sample, count, inside, listed, rank_among
+from evalsvc.metrics.distances import Block, flatnonzero
 from evalsvc.metrics.influence import Influence
 from evalsvc.metrics.lazy_torch import torch
 from evalsvc.metrics.neighbors import Shortlist
 from evalsvc.metrics.pairs import Plan, Side, Visitor, over_pairs
+from evalsvc.metrics.points import Points
 from evalsvc.metrics.registry import Quantity, metric
 from evalsvc.metrics.score import Direction, Score
 from evalsvc.metrics.units import Groups, Units
@@ -84,7 +85,7 @@ class _Clipped(Visitor[dict[str, Score]]):
         self.x, self.y, self.k, self.units = x, y, k, units
         self.seeks = frozenset({"across"} if radii else {"across", "reference"})
         self.nearest = Shortlist.of_others(x, listed(k))
-        device = x.raw.device
+        device = x.device
         self.holders, self.held = (torch.zeros(len(z), dtype=torch.int64, device=device) for z in (y, x))
         self.candidates = Shortlist.empty(len(x), listed(k), x)
         if radii:
@@ -106,16 +107,14 @@ class _Clipped(Visitor[dict[str, Score]]):
 
     def across(self, block: Block) -> None:
         x, y, balls = self.x, self.y, self.balls
-        i, j, lower = block.below(block.lower <= balls.reach[block.rows, None])
-        rank = rank_among(balls.distances, i, lower)
-        enters = (rank < balls.distances.shape[1]) & (rank < self.candidates.limit[i])
-        self.candidates.enter(i[enters], j[enters], rank[enters].to(x.low.dtype))
-        lower = lower.double().clamp(min=0)
-        upper = lower + x.slack[i] + y.slack[j]
-        in_ball = inside(x, i, y, j, lower, upper, balls.squared[i], closed=False)
-        self.held += torch.bincount(i[in_ball], minlength=len(x))
-        in_clipped = inside(x, i, y, j, lower, upper, self.clipped[i], closed=True)
-        self.holders += torch.bincount(j[in_clipped], minlength=len(y))
+        for i, j, lower in block.below(block.lower <= balls.reach[block.rows, None]):
+            rank = rank_among(balls.distances, i, lower)
+            enters = flatnonzero((rank < balls.distances.shape[1]) & (rank < self.candidates.limit[i]))
+            self.candidates.enter(block.rows, i[enters], j[enters], rank[enters].to(x.low.dtype))
+            least = lower.double().clamp(min=0)
+            most = least + x.slack[i] + y.slack[j]
+            count(self.held, i, inside(x, i, y, j, least, most, balls.squared[i], closed=False))
+            count(self.holders, j, inside(x, i, y, j, least, most, self.clipped[i], closed=True))
 
     def result(self) -> dict[str, Score]:
         return {"clipped_density": self._density(), "clipped_coverage": self._coverage()}

@@ -12,9 +12,9 @@ from jaxtyping import Float, Float64, Num
 from evalsvc.metrics import registry
 from evalsvc.metrics.arrays import as_matrix, same_width
 from evalsvc.metrics.cells import cells_of, kmeans
-from evalsvc.metrics.distances import common_frame
 from evalsvc.metrics.influence import ABOUT_TRAINING
 from evalsvc.metrics.neighbors import knn
+from evalsvc.metrics.points import common_frame
 from evalsvc.metrics.registry import Quantity, metric
 from evalsvc.metrics.score import Direction, MetricError, Score
 from evalsvc.metrics.units import Groups, Units

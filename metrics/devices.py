@@ -67,6 +67,11 @@ def together(*arrays: Tensor) -> tuple[Tensor, ...]:
     return tuple(staged(array, device) for array in arrays)
 
 
+def placed(*arrays: Tensor) -> tuple[Tensor, ...]:
+    """The arrays where they are computed; within :func:`working_on` those on the host stay there, to be staged."""
+    return arrays if _working.get() else together(*arrays)
+
+
 def staged(rows: Tensor, device: torch.device, dtype: torch.dtype | None = None) -> Tensor:
     """Rows on a device, from the host through pinned memory, so that the copy overlaps with what runs there."""
     if rows.device == device:

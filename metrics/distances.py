@@ -12,101 +12,49 @@ from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
-from jaxtyping import Float, Float64, Int64
+from jaxtyping import Bool, Float, Float64, Int64
 
-from evalsvc.metrics.arrays import blocks
 from evalsvc.metrics.full_precision import full_precision
 from evalsvc.metrics.lazy_torch import torch
-from evalsvc.metrics.score import MetricError
+from evalsvc.metrics.points import Points
 
 if TYPE_CHECKING:
     from torch import Tensor
 
 T = TypeVar("T")
 
-_GATHERED = 2**18
-_CACHED_ROWS = 256
+_MOST_PAIRS = 2**21
 _MOST_WORKERS = 8
 _LINE = 64
 
 
-@dataclass(frozen=True)
-class Points:
-    """The rows of ``raw`` seen from ``center`` in units of ``1 / scale``; ``low`` and ``slack`` carry the error."""
-
-    raw: Float[Tensor, "n d"]
-    center: Float[Tensor, " d"]
-    scale: float
-    norms: Float64[Tensor, " n"]
-    low: Float[Tensor, " n"]
-    slack: Float64[Tensor, " n"]
-
-    def __len__(self) -> int:
-        return len(self.raw)
-
-    def rows(self, at: slice, factor: float = 1.0, out: Float[Tensor, "m d"] | None = None) -> Float[Tensor, "m d"]:
-        """Some rows, centered and scaled, times ``factor``, in the type that products are taken in."""
-        wide = torch.promote_types(self.center.dtype, self.low.dtype)
-        unit = self.scale * factor
-        shift = self.center.to(wide) * -unit
-        if wide == self.low.dtype == self.raw.dtype:
-            return torch.add(shift, self.raw[at], alpha=unit, out=out)
-        return torch.add(shift, self.raw[at], alpha=unit).to(self.low.dtype)
-
-    def take(self, at: Int64[Tensor, " m"]) -> Points:
-        """Some of the points, as a set of their own."""
-        return replace(self, raw=self.raw[at], norms=self.norms[at], low=self.low[at], slack=self.slack[at])
-
-    def within(self, dtype: torch.dtype) -> Points:
-        """The same points with products in ``dtype``, and the error bound that goes with it.
-
-        A product of d terms errs by (d + 2) u |x| |y|, at most half that times the squared norms, and enters twice;
-        rounding of inputs, norms and the two sums is below 22 u of them; underflow below 4 d + 64 tiny numbers.
-        """
-        d = self.raw.shape[1]
-        relative, absolute = (d + 24) * torch.finfo(dtype).eps / 2, (4 * d + 64) * torch.finfo(dtype).tiny
-        error = self.norms * relative + absolute * (self.norms > 0)
-        return replace(self, low=(self.norms - error).to(dtype), slack=2 * error)
-
-
-def common_frame(*sets: Float[Tensor, "_ d"], dtype: torch.dtype | None = None) -> tuple[Points, ...]:
-    """The sets seen from their common center, scaled by a power of two so that the longest row has length near 1.
-
-    Products of their rows are taken in ``dtype`` (float32).
-    """
-    kind = torch.float64 if any(x.dtype == torch.float64 for x in sets) else torch.float32
-    anchor = sets[0][0].to(kind)
-    # Averaging differences from a point of the set keeps the center of constant features exact.
-    total = torch.zeros_like(anchor, dtype=torch.float64)
-    for x in sets:
-        for block in blocks(x, _CACHED_ROWS):
-            total += (block - anchor).sum(0)
-    center = (anchor + total / sum(len(x) for x in sets)).to(kind)
-    norms = [torch.cat([(block - center).square().sum(1) for block in blocks(x, _CACHED_ROWS)]) for x in sets]
-    longest = max(float(norm.max()) for norm in norms)
-    if not longest < 1e300:
-        raise MetricError("the features are too large to square in float64; divide them by a common factor")
-    limit = 100 if kind == torch.float32 else 500
-    scale = 2.0 ** -max(-limit, min(limit, round(0.5 * math.log2(max(longest, 1e-300)))))
-    return tuple(
-        Points(x, center, scale, norm * scale**2, norm, norm).within(dtype or torch.float32)
-        for x, norm in zip(sets, norms, strict=True)
-    )
-
-
 def exact(x: Points, i: Int64[Tensor, " p"], y: Points, j: Int64[Tensor, " p"]) -> Float64[Tensor, " p"]:
     """Squared distances of the pairs (x_i, y_j), in scaled units, from the raw features in float64."""
-    step = max(1, _GATHERED // x.raw.shape[1])
+    step = max(1, (2**18 if x.device.type == "cpu" else 2**23) // x.raw.shape[1])
+    i, j = i.to(x.raw.device), j.to(y.raw.device)
     with _on_threads(1):
         found = [
-            ((x.raw[a].double() - y.raw[b].double()) * x.scale).square().sum(1)
+            _row_sums(((x.staged(a, torch.float64) - y.staged(b, torch.float64)) * x.scale).square())
             for a, b in zip(torch.split(i, step), torch.split(j, step), strict=True)
         ]
-    return torch.cat(found) if found else torch.empty(0, dtype=torch.float64, device=x.raw.device)
+    return torch.cat(found)
+
+
+def _row_sums(x: Float64[Tensor, "p d"]) -> Float64[Tensor, " p"]:
+    """Sums that do not depend on how many rows there are: one pair has one distance, wherever it is measured.
+
+    A device's own sums are taken in an order that fits the shape, so that halves are added here.
+    """
+    if x.device.type == "cpu":
+        return x.sum(1)
+    while (width := x.shape[1]) > 1:
+        half = (width + 1) // 2
+        x = torch.cat([x[:, : width - half] + x[:, half:], x[:, width - half : half]], dim=1)
+    return x.squeeze(1)
 
 
 @dataclass(frozen=True)
@@ -117,18 +65,35 @@ class Block:
     columns: slice
     lower: Float[Tensor, "a b"]
 
-    def below(self, mask: Tensor) -> tuple[Int64[Tensor, " p"], Int64[Tensor, " p"], Float[Tensor, " p"]]:
-        """Positions (in the whole sets) and lower bounds of the pairs where ``mask`` holds."""
-        flat = _flatnonzero(mask)
-        width = self.lower.shape[1]
-        row = torch.div(flat, width, rounding_mode="floor")
-        return row + self.rows.start, flat - row * width + self.columns.start, self.lower.flatten()[flat]
+    def below(
+        self, mask: Bool[Tensor, "a b"]
+    ) -> Iterator[tuple[Int64[Tensor, " p"], Int64[Tensor, " p"], Float[Tensor, " p"]]]:
+        """Positions (in the whole sets) and lower bounds of the pairs where ``mask`` holds, some millions at a time."""
+        width, lower = self.lower.shape[1], self.lower.flatten()
+        for flat in _pieces(mask):
+            row = torch.div(flat, width, rounding_mode="floor")
+            yield row + self.rows.start, flat - row * width + self.columns.start, lower[flat]
 
 
-def _flatnonzero(mask: Tensor) -> Int64[Tensor, " p"]:
+def flatnonzero(mask: Bool[Tensor, " *_"]) -> Int64[Tensor, " p"]:
+    """Where a mask holds."""
     if mask.device.type == "cpu":  # NumPy's is many times faster on a sparse mask
         return torch.from_numpy(np.flatnonzero(mask.numpy()))
     return mask.flatten().nonzero().squeeze(1)
+
+
+def _pieces(mask: Bool[Tensor, "a b"]) -> Iterator[Int64[Tensor, " p"]]:
+    """Where a mask holds, in pieces of whole rows that bound memory; a device is waited for once."""
+    if mask.device.type == "cpu":
+        yield flatnonzero(mask)
+        return
+    ends = np.cumsum(mask.sum(1).cpu().numpy())
+    start = before = 0
+    while before < ends[-1]:
+        stop = max(start + 1, int(np.searchsorted(ends, before + _MOST_PAIRS, side="right")))
+        piece = mask[start:stop].flatten()
+        yield torch.nonzero_static(piece, size=int(ends[stop - 1] - before)).squeeze(1).add_(start * mask.shape[1])
+        start, before = stop, ends[stop - 1]
 
 
 def sweep(x: Points, y: Points, *, symmetric: bool = False) -> Iterator[Block]:
@@ -138,52 +103,88 @@ def sweep(x: Points, y: Points, *, symmetric: bool = False) -> Iterator[Block]:
     the caller's until the next one is asked for. On a CPU each thread multiplies a block of its own, ahead of the
     caller: threads that share one product wait for each other at every small step, on a busy machine for long.
     """
-    side, width = block_side(x.raw.device), x.raw.shape[1]
-    row_slices, column_slices = _slices(len(x), side), _slices(len(y), side)
-    pairs = [(at, other) for n, at in enumerate(row_slices) for other in column_slices[symmetric * (n + 1) :]]
-    if symmetric:  # halves of a block on the diagonal make three products of four
-        halves = [_slices(at.stop, math.ceil((at.stop - at.start) / 2), at.start) for at in row_slices]
-        pairs = (
-            [(half, half) for parts in halves for half in parts]
-            + [(parts[0], other) for parts in halves for other in parts[1:]]
-            + pairs
-        )
-    most = min(side, len(x)), min(side, len(y))
+    side = block_side(x.device)
+    pairs = _block_pairs(len(x), len(y), side, symmetric)
     threads = torch.get_num_threads()
-    workers = max(1, min(threads, len(pairs), _MOST_WORKERS)) if x.raw.device.type == "cpu" else 1
-    sizes = most[0] * width, most[1] * width, most[0] * most[1]
-    spare = [tuple(x.low.new_empty(size) for size in sizes) for _ in range(workers + 1 if workers > 1 else 1)]
-
-    def multiply(at: slice, other: slice, buffers: tuple[Tensor, ...]) -> Block:
-        a, b = at.stop - at.start, other.stop - other.start
-        shapes = (a, width), (b, width), (a, b)
-        rows, columns, lower = (
-            buffer[: math.prod(shape)].view(shape) for buffer, shape in zip(buffers, shapes, strict=True)
-        )
-        torch.mm(x.rows(at, -2.0, rows), y.rows(other, 1.0, columns).T, out=lower)
-        lower += y.low[other]
-        lower += x.low[at, None]
-        if symmetric and at == other:
-            lower.fill_diagonal_(torch.inf)
-        return Block(at, other, lower)
-
+    workers = max(1, min(threads, len(pairs), _MOST_WORKERS)) if x.device.type == "cpu" else 1
+    products = [_Product(x, y, side, symmetric) for _ in range(workers + 1 if workers > 1 else 1)]
     with _on_threads(threads // workers):
         if workers == 1:
-            for pair in pairs:
-                yield multiply(*pair, spare[0])
+            yield from _in_turn(pairs, products[0])
             return
-        ahead: deque[tuple[Future[Block], tuple[Tensor, ...]]] = deque()
+        ahead: deque[tuple[Future[Block], _Product]] = deque()
         # The number of threads is each thread's own affair, and products ask only their own.
         with ThreadPoolExecutor(workers, initializer=torch.set_num_threads, initargs=(threads // workers,)) as pool:
             for pair in pairs:
-                buffers = spare.pop()
-                ahead.append((pool.submit(multiply, *pair, buffers), buffers))
-                if not spare:
-                    future, buffers = ahead.popleft()
+                product = products.pop()
+                ahead.append((pool.submit(product.now, pair), product))
+                if not products:
+                    future, product = ahead.popleft()
                     yield future.result()
-                    spare.append(buffers)
+                    products.append(product)
             for future, _ in ahead:
                 yield future.result()
+
+
+def _block_pairs(n: int, m: int, side: int, symmetric: bool) -> list[tuple[slice, slice]]:
+    """Rows and columns of all blocks, in order."""
+    rows, columns = _slices(n, side), _slices(m, side)
+    pairs = [(at, other) for n, at in enumerate(rows) for other in columns[symmetric * (n + 1) :]]
+    if not symmetric:
+        return pairs
+    # Halves of a block on the diagonal make three products of four.
+    halves = [_slices(at.stop, math.ceil((at.stop - at.start) / 2), at.start) for at in rows]
+    return (
+        [(half, half) for parts in halves for half in parts]
+        + [(parts[0], other) for parts in halves for other in parts[1:]]
+        + pairs
+    )
+
+
+def _in_turn(pairs: list[tuple[slice, slice]], product: _Product) -> Iterator[Block]:
+    """One block after another; what the next one needs from the host is on its way while one is computed."""
+    ahead = product.staged(pairs[0])
+    for pair, following in zip(pairs, [*pairs[1:], None], strict=True):
+        block = product.block(pair, ahead)
+        if following:
+            ahead = product.staged(following)
+        yield block
+
+
+class _Product:
+    """Buffers for one block of products; rows stay in theirs while blocks share them."""
+
+    def __init__(self, x: Points, y: Points, side: int, symmetric: bool) -> None:
+        self.x, self.y, self.symmetric = x, y, symmetric
+        self.at: slice | None = None
+        a, b, width = min(side, len(x)), min(side, len(y)), x.raw.shape[1]
+        self.buffers = tuple(x.low.new_empty(size) for size in (a * width, b * width, a * b))
+
+    def staged(self, pair: tuple[slice, slice]) -> tuple[Tensor | None, Tensor]:
+        """The raw rows that a block needs beside those of the last one."""
+        at, other = pair
+        return None if at == self.at else self.x.staged(at), self.y.staged(other)
+
+    def now(self, pair: tuple[slice, slice]) -> Block:
+        """The block of a pair, staged here."""
+        return self.block(pair, self.staged(pair))
+
+    def block(self, pair: tuple[slice, slice], raw: tuple[Tensor | None, Tensor]) -> Block:
+        """The block of staged rows; it is overwritten by the next one."""
+        at, other = pair
+        a, b, width = at.stop - at.start, other.stop - other.start, self.x.raw.shape[1]
+        shapes = (a, width), (b, width), (a, b)
+        rows, columns, lower = (
+            buffer[: math.prod(shape)].view(shape) for buffer, shape in zip(self.buffers, shapes, strict=True)
+        )
+        if raw[0] is not None:
+            self.at, self.rows = at, self.x.centered(raw[0], -2.0, rows)
+        torch.mm(self.rows, self.y.centered(raw[1], 1.0, columns).T, out=lower)
+        lower += self.y.low[other]
+        lower += self.x.low[at, None]
+        if self.symmetric and at == other:
+            lower.fill_diagonal_(torch.inf)
+        return Block(at, other, lower)
 
 
 def side_by_side(first: Callable[[], T], second: Callable[[], T]) -> tuple[T, T]:

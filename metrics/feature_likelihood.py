@@ -10,6 +10,7 @@ import numpy as np
 from jaxtyping import Float, Float64, Num
 
 from evalsvc.metrics.arrays import as_matrix, same_width
+from evalsvc.metrics.devices import together
 from evalsvc.metrics.lazy_torch import torch
 from evalsvc.metrics.registry import Quantity, metric, score
 from evalsvc.metrics.score import Direction, Score
@@ -69,7 +70,7 @@ def feature_likelihood_divergence(
     sets = as_matrix(generated, "generated", 2), as_matrix(train, "train", 4), as_matrix(heldout, "heldout", 2)
     same_width(sets[0], sets[1], ("generated", "train"))
     same_width(sets[1], sets[2], ("train", "heldout"))
-    centers, seen, unseen = _standardized(*sets)
+    centers, seen, unseen = _standardized(*together(*sets))
     rng = np.random.default_rng(seed)
     nats = _Mixture.fitted(centers, seen, rng).nats(unseen)
     mixed = seen[torch.from_numpy(rng.permutation(len(seen))).to(seen.device)]
@@ -123,7 +124,7 @@ class _Mixture:
             nats = []
             for batch in torch.split(squares, _BATCH):
                 shares, own = _shares(_log_densities(batch, logs, d) + weights, d)
-                nats.append(float(own.mean()))
+                nats.append(own.mean())
                 gradient = (shares.sum(0) - (shares * batch).sum(0) / (d * logs.exp())) / (2 * len(batch))
                 step += 1
                 speed = 0.9 * speed + 0.1 * gradient
@@ -131,7 +132,7 @@ class _Mixture:
                 stride = (power / (1 - 0.999**step)).sqrt() + 1e-8
                 logs = logs - _RATE / (1 - 0.9**step) * speed / stride
                 logs[:n].clamp_(-_MOST, _MOST)
-            losses.append(sum(nats) / len(nats))
+            losses.append(sum(torch.stack(nats).tolist()) / len(nats))
         return cls(centers, logs[:n])
 
     def nats(self, rows: Float64[Tensor, "h d"]) -> Float64[np.ndarray, " h"]:

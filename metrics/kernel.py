@@ -3,20 +3,21 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 import numpy as np
-from jaxtyping import Num
+from jaxtyping import Int64, Num
 
 from evalsvc.metrics.arrays import as_matrix, same_width
-from evalsvc.metrics.distances import Block, Points
+from evalsvc.metrics.distances import Block
 from evalsvc.metrics.influence import LEAST, TOO_FEW, Influence, Rows, some_rows
 from evalsvc.metrics.kernel_influence import of_generated, of_reference, reference_witnesses
 from evalsvc.metrics.kernel_sums import Across, Kernel, KernelSet, Within, polynomial, rbf
 from evalsvc.metrics.lazy_torch import torch
 from evalsvc.metrics.pairs import Plan, Side, Visitor, over_pairs
+from evalsvc.metrics.points import Points
 from evalsvc.metrics.registry import Quantity, metric, score
 from evalsvc.metrics.score import Direction, MetricError, Score
 from evalsvc.metrics.skewness import Noise, combined, of_quadratic, pairs_skewness
@@ -26,6 +27,8 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from evalsvc.metrics.arrays import Array
+
+Draws: TypeAlias = tuple[Int64[np.ndarray, "subsets size"], Int64[np.ndarray, "subsets size"]]
 
 _WITNESSES = 2000
 _SHAPED = 512
@@ -102,20 +105,20 @@ def kernel_distance(
     if kernel not in ("polynomial", "rbf"):
         raise MetricError(f"there is no kernel {kernel!r}; there are 'polynomial' and 'rbf'")
     of = rbf(sigma) if kernel == "rbf" else polynomial(degree, 1 / x.shape[1] if gamma is None else gamma, coef)
-    draws = [] if subsets is None else list(_draws(n, m, subsets, subset_size, seed))
+    draws = None if subsets is None else _draws(n, m, subsets, subset_size, seed)
     units = Units.of(n, groups)
     narrow = kernel == "polynomial" and x.dtype == y.dtype == torch.float32
     dtype = torch.float32 if narrow else torch.float64
-    if _one_by_one(n, m, len(draws), subset_size):
+    if draws is not None and _one_by_one(n, m, len(draws[0]), subset_size):
         return Plan(x, y, lambda y, x: _OneByOne(x, y, of, draws, biased, units, seed), dtype=dtype)
     return Plan(x, y, lambda y, x: _InOnePass(x, y, of, draws, biased, units), dtype=dtype)
 
 
-def _draws(n: int, m: int, subsets: int, size: int, seed: int) -> Iterator[tuple[Tensor, Tensor]]:
+def _draws(n: int, m: int, subsets: int, size: int, seed: int) -> Draws:
+    """The rows of each subset, of the generated set and of the reference."""
     rng = np.random.RandomState(seed)
-    for _ in range(subsets):
-        generated = rng.choice(n, size, replace=False)
-        yield torch.from_numpy(generated), torch.from_numpy(rng.choice(m, size, replace=False))
+    drawn = np.array([[rng.choice(of, size, replace=False) for of in (n, m)] for _ in range(subsets)])
+    return drawn[:, 0], drawn[:, 1]
 
 
 def _one_by_one(n: int, m: int, subsets: int, size: int) -> bool:
@@ -134,15 +137,12 @@ class _InOnePass(Visitor[Score]):
         x: Points,
         y: Points,
         kernel: Kernel,
-        draws: list[tuple[Tensor, Tensor]],
+        draws: Draws | None,
         biased: bool,
         units: Units,
     ) -> None:
         self.draws, self.biased, self.units = draws, biased, units
-        of_x, of_y = (
-            KernelSet.of(x, kernel, [rows for rows, _ in draws]),
-            KernelSet.of(y, kernel, [rows for _, rows in draws]),
-        )
+        of_x, of_y = (KernelSet.of(z, kernel, drawn) for z, drawn in zip((x, y), draws or (None, None), strict=True))
         self.sums: dict[Side, Within] = {"reference": Within(of_y), "generated": Within(of_x)}
         self.crossed = Across(of_y, of_x, units.halves)
 
@@ -158,10 +158,10 @@ class _InOnePass(Visitor[Score]):
         spread = _Spread.of(xx.rows, xx, witness, n)
         influence = of_generated(xx.of, xx.rows, witness, np.arange(n), self.units)
         reference = self._reference()
-        if not self.draws:
+        if self.draws is None:
             value = xx.mean(self.biased) + yy.mean(self.biased) - 2 * witness.mean()
             return _score(value.reshape(1), spread, self.units, influence, reference)
-        size = len(self.draws[0][0])
+        size = self.draws[0].shape[1]
         means = xx.subset_means(size, self.biased) + yy.subset_means(size, self.biased)
         return _score(means - 2 * self.crossed.subsets / size**2, spread, self.units, influence, reference)
 
@@ -180,7 +180,7 @@ class _OneByOne(Visitor[Score]):
         x: Points,
         y: Points,
         kernel: Kernel,
-        draws: list[tuple[Tensor, Tensor]],
+        draws: Draws,
         biased: bool,
         units: Units,
         seed: int,
@@ -189,7 +189,9 @@ class _OneByOne(Visitor[Score]):
         self.units, self.seed = units, seed
 
     def result(self) -> Score:
-        values = [self._value(self._set(self.x, rows), self._set(self.y, others)) for rows, others in self.draws]
+        x, y = self.x, self.y
+        of_x, of_y = (torch.from_numpy(rows).to(z.raw.device) for z, rows in zip((x, y), self.draws, strict=True))
+        values = [self._value(self._set(x, i), self._set(y, j)) for i, j in zip(of_x, of_y, strict=True)]
         return _score(torch.stack(values), *self._spread())
 
     def _set(self, points: Points, rows: Tensor) -> KernelSet:
@@ -239,7 +241,9 @@ class _Spread:
         count = len(witness)
         pairs, total = count * (count - 1), float(witness.sum())
         squares = float(witness.square().sum())
-        second_moment = among.squares + 2 * (count - 2) * squares + 2 * total**2 - 4 * float(witness @ among.rows)
+        second_moment = (
+            float(among.squares) + 2 * (count - 2) * squares + 2 * total**2 - 4 * float(witness @ among.rows)
+        )
         off_diagonal = float(among.rows.sum()) / pairs
         Z = max(second_moment / pairs - (off_diagonal - 2 * total / count) ** 2, 0.0)
         some = among.of.part(torch.from_numpy(some_rows(count, _SHAPED)))

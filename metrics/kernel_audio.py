@@ -10,11 +10,12 @@ import numpy as np
 from jaxtyping import Num
 
 from evalsvc.metrics.arrays import as_matrix
-from evalsvc.metrics.distances import Points, common_frame, sweep
+from evalsvc.metrics.distances import sweep
 from evalsvc.metrics.influence import Influence
 from evalsvc.metrics.kernel import kernel_distance
 from evalsvc.metrics.lazy_torch import torch
 from evalsvc.metrics.pairs import Plan, over_pairs
+from evalsvc.metrics.points import Points, common_frame
 from evalsvc.metrics.precomputed import Arrays, Precomputed, Values
 from evalsvc.metrics.registry import Quantity, metric
 from evalsvc.metrics.score import Direction, MetricError, Score
@@ -61,14 +62,14 @@ def _digit(points: Points, rank: int, prefix: int | None) -> tuple[int, int]:
 
     The rank is then that among the distances with these bits. Bits of floats that are not negative sort as they do.
     """
-    counts = np.zeros(2**_HALF, np.int64)
+    counted = torch.zeros(2**_HALF + 1, dtype=torch.int64, device=points.device)
     for block in sweep(points, points, symmetric=True):
         bits = block.lower.clamp(min=0).float().flatten().view(torch.int32)
-        if prefix is not None:
-            bits = bits[bits >> _HALF == prefix] & (2**_HALF - 1)
-        else:
-            bits = bits >> _HALF
-        counts += torch.bincount(bits, minlength=2**_HALF).cpu().numpy() * (1 if block.rows == block.columns else 2)
+        digits = bits >> _HALF
+        if prefix is not None:  # others are counted behind all digits
+            digits = torch.where(digits == prefix, bits & (2**_HALF - 1), 2**_HALF)
+        counted += torch.bincount(digits, minlength=len(counted)) * (1 if block.rows == block.columns else 2)
+    counts = counted.cpu().numpy()
     before = counts.cumsum()
     digit = int(np.searchsorted(before, rank, side="right"))
     return digit, rank - int(before[digit] - counts[digit])

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 from jaxtyping import Float, Float64, Int64
 
-from evalsvc.metrics.arrays import blocks
-from evalsvc.metrics.distances import Block, Points, exact, sweep
+from evalsvc.metrics.distances import Block, exact, sweep
 from evalsvc.metrics.lazy_torch import torch
+from evalsvc.metrics.points import Points, cached_rows
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -33,7 +33,7 @@ def polynomial(degree: int, gamma: float, coef: float) -> Kernel:
     """``(gamma x'y + coef)^degree``."""
 
     def own(x: Points) -> Float64[Tensor, " n"]:
-        return torch.cat([block.square().sum(1) for block in blocks(x.raw, 256)]).mul_(gamma).add_(coef)
+        return torch.cat([block.square().sum(1) for block in x.blocks()]).mul_(gamma).add_(coef)
 
     return Kernel(gamma / 2, own, lambda argument: argument.pow_(degree))
 
@@ -57,19 +57,19 @@ class KernelSet:
     members: Float[Tensor, "s n"]
 
     @classmethod
-    def of(cls, points: Points, kernel: Kernel, subsets: Sequence[Tensor] = ()) -> KernelSet:
+    def of(cls, points: Points, kernel: Kernel, subsets: Int64[np.ndarray, "s size"] | None = None) -> KernelSet:
         """A set with the rows of each subset."""
         own, unit = kernel.own(points), points.scale**2
-        members = points.low.new_zeros((len(subsets), len(points)))
-        for subset, rows in enumerate(subsets):
-            members[subset, rows] = 1
+        members = points.low.new_zeros((0 if subsets is None else len(subsets), len(points)))
+        if subsets is not None:
+            members.scatter_(1, torch.from_numpy(subsets).to(points.device), 1)
         # Blocks hold squared distances less what both rows have between their norms and `low`.
         addend = own / 2 - kernel.slope / unit * (points.norms - points.low.double())
         return cls(kernel, points, addend, kernel.finish(own), members)
 
     def tiles(self, block: Block, other: KernelSet) -> Iterator[tuple[slice, Tensor]]:
-        """The kernel in a block, a few rows at a time: a CPU's stay in its cache, another's are worth the launch."""
-        step = 256 if block.lower.device.type == "cpu" else 4096
+        """The kernel in a block, a few rows at a time."""
+        step = cached_rows(block.lower.device)
         slope = self.kernel.slope / self.points.scale**2
         for start, lower in enumerate(torch.split(block.lower, step)):
             rows = slice(block.rows.start + start * step, block.rows.start + start * step + len(lower))
@@ -108,7 +108,7 @@ class Within:
     def __init__(self, of: KernelSet) -> None:
         self.of = of
         self.rows, self.subsets = torch.zeros_like(of.addend), of.addend.new_zeros(len(of.members))
-        self.squares = 0.0
+        self.squares = of.addend.new_zeros(())
 
     @classmethod
     def all(cls, of: KernelSet) -> Within:
@@ -129,7 +129,7 @@ class Within:
             else:
                 self.rows[j] += tile.sum(0)
             self.rows[i] += tile.sum(1)
-            self.squares += twice * float(torch.dot(tile.flatten(), tile.flatten()))
+            self.squares += twice * torch.dot(tile.flatten(), tile.flatten())
             if len(self.subsets):
                 self.subsets += twice * self.of.within_subsets(tile, i, self.of, j)
 

@@ -10,11 +10,11 @@ from jaxtyping import Float, Float64, Num
 
 from evalsvc.metrics import registry
 from evalsvc.metrics.arrays import as_matrix, blocks, same_width
-from evalsvc.metrics.distances import common_frame
 from evalsvc.metrics.frechet import frechet_distance
 from evalsvc.metrics.influence import Influence
 from evalsvc.metrics.lazy_torch import torch
 from evalsvc.metrics.neighbors import knn
+from evalsvc.metrics.points import common_frame
 from evalsvc.metrics.registry import Quantity, metric
 from evalsvc.metrics.score import Direction, Score
 from evalsvc.metrics.skewness import combined

@@ -10,9 +10,10 @@ import numpy as np
 from jaxtyping import Float, Float64, Int64, Num
 
 from evalsvc.metrics.arrays import as_matrix, same_width
-from evalsvc.metrics.distances import Block, Points, exact, sweep
+from evalsvc.metrics.distances import Block, exact, flatnonzero, sweep
 from evalsvc.metrics.lazy_torch import torch
 from evalsvc.metrics.pairs import Plan, Visitor, over_pairs
+from evalsvc.metrics.points import Points
 from evalsvc.metrics.score import MetricError
 
 if TYPE_CHECKING:
@@ -90,7 +91,7 @@ class Shortlist:
     @classmethod
     def empty(cls, n: int, size: int, like: Points) -> Shortlist:
         """A list that anything enters."""
-        shape, device = (n, size), like.raw.device
+        shape, device = (n, size), like.device
         return cls(
             torch.full(shape, torch.inf, dtype=like.low.dtype, device=device),
             torch.full(shape, -1, dtype=torch.int64, device=device),
@@ -113,54 +114,59 @@ class Shortlist:
         return torch.where(last > 0, last, -torch.inf)
 
     def offer(self, block: Block, own: Int64[Tensor, " n"] | None = None) -> None:
-        """Enter the pairs of a block into the lists of its rows."""
+        """Enter the pairs of a block of a sweep into the lists of its rows."""
         if own is not None:
             _strike(block, own)
-        if bool((self.indices[block.rows, 0] < 0).all()):
+        if block.columns.start == 0:
             self._begin(block.rows, block.columns, block.lower)
         else:
-            row, column, key = block.below(block.lower < self.limit[block.rows, None])
-            self.enter(row, column, key)
+            self._enter_rows(block)
 
     def offer_columns(self, block: Block) -> None:
-        """Enter the pairs of a block into the lists of its columns."""
-        if bool((self.indices[block.columns, 0] < 0).all()):
+        """Enter the pairs of a block of a sweep into the lists of its columns."""
+        if block.rows.start == 0:
             self._begin(block.columns, block.rows, block.lower.T)
         else:
-            row, column, key = block.below(block.lower < self.limit[None, block.columns])
-            self.enter(column, row, key)
+            self._enter_columns(block)
 
     def offer_both(self, block: Block) -> None:
         """Enter the pairs of one block of a symmetric sweep into the lists of its rows and of its columns."""
         if block.rows == block.columns:
             self._begin(block.rows, block.columns, block.lower)
-            return
-        limit = self.limit
-        row, column, key = block.below(
-            (block.lower < limit[block.rows, None]) | (block.lower < limit[None, block.columns])
-        )
-        for owner, other in ((row, column), (column, row)):
-            enters = key < limit[owner]
-            self.enter(owner[enters], other[enters], key[enters])
+        else:
+            self._enter_rows(block)
+            self._enter_columns(block)
 
-    def enter(self, row: Int64[Tensor, " p"], index: Int64[Tensor, " p"], key: Float[Tensor, " p"]) -> None:
-        """Enter single pairs, each to the list of its row."""
+    def _enter_rows(self, block: Block) -> None:
+        for row, column, key in block.below(block.lower < self.limit[block.rows, None]):
+            self.enter(block.rows, row, column, key)
+
+    def _enter_columns(self, block: Block) -> None:
+        for row, column, key in block.below(block.lower < self.limit[None, block.columns]):
+            self.enter(block.columns, column, row, key)
+
+    def enter(
+        self, rows: slice, row: Int64[Tensor, " p"], index: Int64[Tensor, " p"], key: Float[Tensor, " p"]
+    ) -> None:
+        """Enter single pairs, each to the list of its row, which is one of ``rows``."""
         if not len(row):
             return
-        size = self.keys.shape[1]
-        met = torch.bincount(row, minlength=len(self.keys))
-        touched = met.nonzero().squeeze(1)
+        keys, indices, row = self.keys[rows], self.indices[rows], row - rows.start
+        size = keys.shape[1]
+        met = torch.zeros(len(keys), dtype=torch.int64, device=row.device).index_add_(0, row, torch.ones_like(row))
+        # A device sorts the lists of all rows sooner than it tells which ones are met.
+        touched = flatnonzero(met > 0) if row.device.type == "cpu" else torch.arange(len(keys), device=row.device)
+        place = torch.empty_like(met)
+        place[touched] = torch.arange(len(touched), device=row.device)
         counts = met[touched] + size
-        slot = torch.cat(
-            [torch.arange(len(touched), device=row.device).repeat_interleave(size), (met > 0).cumsum(0)[row] - 1]
-        )
-        key = torch.cat([self.keys[touched].flatten(), key.clamp(min=0)])
-        index = torch.cat([self.indices[touched].flatten(), index])
+        slot = torch.cat([place[touched].repeat_interleave(size), place[row]])
+        key = torch.cat([keys[touched].flatten(), key.clamp(min=0)])
+        index = torch.cat([indices[touched].flatten(), index])
         # Keys are not negative, so their bits sort as they do, and integers are sorted twenty times faster.
         order = key.view(torch.int32 if key.dtype == torch.float32 else torch.int64).argsort(stable=True)
         order = order[slot[order].int().argsort(stable=True)]
         kept = order[(counts.cumsum(0) - counts)[:, None] + torch.arange(size, device=row.device)]
-        self.keys[touched], self.indices[touched] = key[kept], index[kept]
+        keys[touched], indices[touched] = key[kept], index[kept]
 
     def _begin(self, rows: slice, columns: slice, lower: Tensor) -> None:
         size = min(self.keys.shape[1], lower.shape[1])
@@ -179,7 +185,7 @@ def symmetric_shortlist(points: Points, size: int) -> Shortlist:
 
 def squared_radii(nearest: Shortlist, points: Points, k: int) -> Float64[Tensor, " n"]:
     """Exact squared distance of each point to its k-th nearest other one, from its shortlist."""
-    own = torch.arange(len(points), device=points.raw.device)
+    own = torch.arange(len(points), device=points.device)
     return _settle(nearest, points, points, k, own, last_only=True)[0][:, -1]
 
 
@@ -198,7 +204,7 @@ def _settle(
     if last_only:
         nearer = upper < lower[:, k - 1, None]
         wanted &= ~nearer
-        squared[nearer] = -1.0
+        squared.masked_fill_(nearer, -1.0)
     row, slot = wanted.nonzero(as_tuple=True)
     squared[row, slot] = exact(x, row, y, indices[row, slot])
     by_index = indices.argsort(dim=1, stable=True)
@@ -207,8 +213,9 @@ def _settle(
     complete = nearest.keys.shape[1] >= len(y) - (own is not None)
     last = squared[:, -1]
     sure = (lower[:, -1] >= last) if last_only else (lower[:, -1] > last)
-    again_rows = [] if complete or bool(sure.all()) else torch.split((~sure).nonzero().squeeze(1), _SEARCHED_AGAIN)
-    for unsure in again_rows:
+    for unsure in () if complete else torch.split(flatnonzero(~sure), _SEARCHED_AGAIN):
+        if not len(unsure):
+            break
         again = x.take(unsure), None if own is None else own[unsure]
         if x.low.dtype == torch.float32:
             double = again[0].within(torch.float64), y.within(torch.float64)
@@ -226,12 +233,13 @@ def _among_ties(
     for block in sweep(x, y):
         if own is not None:
             _strike(block, own)
-        row, column, _ = block.below(block.lower <= bound[block.rows, None])
-        nearest.enter(row, column, exact(x, row, y, column))
+        for row, column, _ in block.below(block.lower <= bound[block.rows, None]):
+            nearest.enter(block.rows, row, column, exact(x, row, y, column))
     return nearest.keys, nearest.indices
 
 
 def _strike(block: Block, own: Int64[Tensor, " n"]) -> None:
-    column = own[block.rows] - block.columns.start
-    inside = (column >= 0) & (column < block.lower.shape[1])
-    block.lower[inside.nonzero().squeeze(1), column[inside]] = torch.inf
+    """Remove the pair of each row with its own column, where the block has it."""
+    column = own[block.rows, None] - block.columns.start
+    at = column.clamp(0, block.lower.shape[1] - 1)
+    block.lower.scatter_(1, at, block.lower.gather(1, at).masked_fill_(column == at, torch.inf))

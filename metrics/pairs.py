@@ -8,9 +8,10 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Generic, Literal, ParamSpec, Protocol, TypeVar, cast, runtime_checkable
 
-from evalsvc.metrics.distances import Block, Points, common_frame, side_by_side, sweep
+from evalsvc.metrics.distances import Block, side_by_side, sweep
 from evalsvc.metrics.full_precision import full_precision
 from evalsvc.metrics.lazy_torch import torch
+from evalsvc.metrics.points import Points, common_frame
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -117,7 +118,7 @@ def _visit(reference: Points, generated: Points, visitors: Sequence[Visitor[Any]
 
     sides = {side for visitor in visitors for side in visitor.seeks}
     few, many = sorted((len(reference), len(generated)))
-    if {"reference", "generated"} <= sides and 4 * many <= 5 * few and reference.raw.device.type == "cpu":
+    if {"reference", "generated"} <= sides and 4 * many <= 5 * few and reference.device.type == "cpu":
         side_by_side(lambda: within("reference", reference), lambda: within("generated", generated))
     else:
         within("reference", reference)

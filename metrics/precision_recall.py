@@ -15,12 +15,13 @@ from jaxtyping import Num
 
 from evalsvc.metrics import registry, split_half
 from evalsvc.metrics.arrays import same_width
-from evalsvc.metrics.balls import REFERENCE_RADII, Balls, Radii, checked_sample, inside, listed, rank_among
-from evalsvc.metrics.distances import Block, Points
+from evalsvc.metrics.balls import REFERENCE_RADII, Balls, Radii, checked_sample, count, inside, listed, rank_among
+from evalsvc.metrics.distances import Block, flatnonzero
 from evalsvc.metrics.influence import Influence
 from evalsvc.metrics.lazy_torch import torch
 from evalsvc.metrics.neighbors import Shortlist
 from evalsvc.metrics.pairs import Plan, Side, Visitor, over_pairs
+from evalsvc.metrics.points import Points
 from evalsvc.metrics.proportions import mean_of_flags, proportion_score
 from evalsvc.metrics.registry import Quantity, metric
 from evalsvc.metrics.score import Direction, Score
@@ -153,9 +154,9 @@ class _Manifolds(Visitor[dict[str, Score]]):
             if side not in self.balls
         }
         self.seeks = frozenset({"across", *self.nearest})
-        device = x.raw.device
+        device = x.device
         self.holders = torch.zeros(len(y), dtype=torch.int64, device=device)
-        self.covered, self.recalled = (torch.zeros(len(x), dtype=torch.bool, device=device) for _ in range(2))
+        self.covered, self.recalled = (torch.zeros(len(x), dtype=torch.int64, device=device) for _ in range(2))
         self.shortlists = {
             name: Shortlist.empty(len(of), split_half.CANDIDATES, of)
             for name, of in (("precision", y), ("recall", x), ("coverage", x))
@@ -177,32 +178,30 @@ class _Manifolds(Visitor[dict[str, Score]]):
         x, y = self.points["reference"], self.points["generated"]
         of_x, of_y = self.balls["reference"], self.balls["generated"]
         near = (block.lower <= of_x.reach[block.rows, None]) | (block.lower <= of_y.reach[None, block.columns])
-        i, j, lower = block.below(near)
-        lower = lower.double().clamp(min=0)
-        upper = lower + x.slack[i] + y.slack[j]
-        own = inside(x, i, y, j, lower, upper, of_x.squared[i], self.closed)
-        self.holders += torch.bincount(j[own], minlength=len(y))
-        self.covered[i[own]] = True
-        self.recalled[i[inside(x, i, y, j, lower, upper, of_y.squared[j], self.closed)]] = True
-        lower = lower.to(x.low.dtype)
-        rank = rank_among(of_x.distances, i, lower)
-        near = rank < self.held.shape[1]
-        self._offer("coverage", i[near], j[near], rank[near])
-        self._offer("precision", j[near], i[near], rank[near])
-        if "density" in self.wanted:
-            mine = self.held[block.rows]
-            cell = ((i - block.rows.start) * mine.shape[1] + rank) * 2 + self.second_half[j]
-            mine += torch.bincount(cell[near], minlength=mine.numel()).view(mine.shape)
-        if "recall" in self.wanted:
-            rank = rank_among(of_y.distances, j, lower)
-            near = rank < of_y.distances.shape[1]
-            self._offer("recall", i[near], j[near], rank[near])
+        for i, j, lower in block.below(near):
+            least = lower.double().clamp(min=0)
+            most = least + x.slack[i] + y.slack[j]
+            own = inside(x, i, y, j, least, most, of_x.squared[i], self.closed)
+            count(self.holders, j, own)
+            count(self.covered, i, own)
+            count(self.recalled, i, inside(x, i, y, j, least, most, of_y.squared[j], self.closed))
+            lower, width = least.to(x.low.dtype), self.held.shape[1]
+            rank = rank_among(of_x.distances, i, lower)
+            self._offer("coverage", block.rows, i, j, rank, width)
+            self._offer("precision", block.columns, j, i, rank, width)
+            if "density" in self.wanted:
+                cell = (i * width + rank.clamp(max=width - 1)) * 2 + self.second_half[j]
+                count(self.held.view(-1), cell, rank < width)
+            if "recall" in self.wanted:
+                rank = rank_among(of_y.distances, j, lower)
+                self._offer("recall", block.rows, i, j, rank, of_y.distances.shape[1])
 
-    def _offer(self, name: str, row: Tensor, other: Tensor, rank: Tensor) -> None:
+    def _offer(self, name: str, rows: slice, row: Tensor, other: Tensor, rank: Tensor, width: int) -> None:
+        """Enter the pairs of a rank below ``width``."""
         if name in self.shortlists:
             shortlist = self.shortlists[name]
-            enters = rank < shortlist.limit[row]
-            shortlist.enter(row[enters], other[enters], rank[enters].to(shortlist.keys.dtype))
+            enters = flatnonzero((rank < width) & (rank < shortlist.limit[row]))
+            shortlist.enter(rows, row[enters], other[enters], rank[enters].to(shortlist.keys.dtype))
 
     def result(self) -> dict[str, Score]:
         return {name: self._score(name) for name in self.wanted}
@@ -238,7 +237,7 @@ class _Manifolds(Visitor[dict[str, Score]]):
             )
         if name == "precision":
             return mean_of_flags(name, (holders > 0).cpu().numpy(), units, details, reference)
-        share = float((self.recalled if name == "recall" else self.covered).double().mean())
+        share = float(((self.recalled if name == "recall" else self.covered) > 0).double().mean())
         if shares is None:
             return registry.score(
                 name, share, None, n=n, method=reason, details=details, units=units, reference=reference

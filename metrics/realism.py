@@ -9,9 +9,10 @@ from jaxtyping import Float64, Num
 
 from evalsvc.metrics.arrays import same_width
 from evalsvc.metrics.balls import Radii, balls_of, checked_sample
-from evalsvc.metrics.distances import Points, common_frame, exact, sweep
+from evalsvc.metrics.distances import exact, flatnonzero, sweep
 from evalsvc.metrics.lazy_torch import torch
 from evalsvc.metrics.neighbors import Shortlist
+from evalsvc.metrics.points import Points, common_frame
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -37,7 +38,7 @@ def realism(
     same_width(sample, points)
     x, y = common_frame(points, sample)
     squared = balls_of(x, k, reference_radii).squared
-    kept = ((squared <= squared.median()) & (squared > 0)).nonzero().squeeze(1)
+    kept = flatnonzero((squared <= squared.median()) & (squared > 0))
     if not len(kept):
         return np.zeros(len(y))
     return (1 / _least_ratio(y, x.take(kept), squared[kept])).sqrt().cpu().numpy()
@@ -56,7 +57,7 @@ def _least_ratio(y: Points, x: Points, squared: Float64[Tensor, " m"]) -> Float6
     least = ratios.min(1).values
     if x.low.dtype == torch.float32 and len(x) > _LISTED:
         # The last key, but for the rounding of one product, is below every ratio that was not measured.
-        unsure = (nearest.keys[:, -1].double() * (1 - 1e-6) < least).nonzero().squeeze(1)
+        unsure = flatnonzero(nearest.keys[:, -1].double() * (1 - 1e-6) < least)
         if len(unsure):
             least[unsure] = _least_ratio(y.take(unsure).within(torch.float64), x.within(torch.float64), squared)
     return least

@@ -4,8 +4,9 @@ import torch
 from sklearn.neighbors import NearestNeighbors
 
 from evalsvc.metrics import distances, neighbors
-from evalsvc.metrics.distances import common_frame, exact, sweep
+from evalsvc.metrics.distances import exact, sweep
 from evalsvc.metrics.neighbors import nearest_neighbors, squared_radii, symmetric_shortlist
+from evalsvc.metrics.points import common_frame
 from evalsvc.metrics.score import MetricError
 from tests.metrics import naive_precision_recall as naive
 
