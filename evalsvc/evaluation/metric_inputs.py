@@ -9,13 +9,14 @@ from typing import Any
 
 import numpy as np
 
-from evalsvc.core.digests import digest_json
 from evalsvc.core.errors import InputError
 from evalsvc.core.files.verification import Verified
 from evalsvc.evaluation import opening
 from evalsvc.evaluation.context import EvaluationContext
 from evalsvc.evaluation.fitting_tokenizer import fitting_tokenizer
-from evalsvc.evaluation.items import items_of, places_of, units_of
+from evalsvc.evaluation.items import places_of, units_of
+from evalsvc.evaluation.placement import Placement
+from evalsvc.evaluation.prompt_embeddings import embedded_prompts
 from evalsvc.evaluation.sample_states import read_states
 from evalsvc.evaluation.sampling_units import SamplingUnits, documents
 from evalsvc.evaluation.shard_reading import read_failures, read_features, read_likelihoods, read_scored, read_texts
@@ -30,8 +31,7 @@ from evalsvc.metrics.neighbors import nearest_neighbors
 from evalsvc.metrics.precomputed import Precomputed
 from evalsvc.metrics.registry import GROUPS, QUANTITY
 from evalsvc.metrics.tokenizers import TOKENIZERS
-from evalsvc.plugins.interfaces import EmbedsTexts, ExtractorInfo, SampleSet
-from evalsvc.plugins.items import text_of
+from evalsvc.plugins.interfaces import ExtractorInfo, SampleSet
 from evalsvc.plugins.samples import Texts
 from evalsvc.plugins.scoring import FAILED
 
@@ -66,7 +66,9 @@ class MetricInputs:
         self._states = functools.cache(lambda label: read_states(spec, context, label, self.scored(label)))
         self.texts = functools.cache(self._drawn_texts)
         self._drawn = functools.cache(lambda name: self._without_failures(self.generated[name]))
+        self._embedded = functools.cache(self._embedded_prompts)
         self.units = units_of(context, spec).part(rows)
+        self.placement = Placement(context.device)
 
     def call(self, use: MetricUse) -> Call:
         """Arguments for a metric of the suite."""
@@ -154,7 +156,10 @@ class MetricInputs:
     def _prompts(self, use: MetricUse, given: Input) -> tuple[Any, dict[str, Any]]:
         suite = self.spec.suite
         known = suite.prompts.sha256 if suite.prompts else suite.items and suite.items.conditions
-        return self._without_failures(self._embedded_prompts(use)[self.rows]), {"prompts": known}
+        return self._embedded(use.features), {"prompts": known}
+
+    def _embedded_prompts(self, features: str) -> np.ndarray:
+        return self._without_failures(embedded_prompts(self.spec, self.context, features, self._maps)[self.rows])
 
     def _likelihood(self, use: MetricUse, given: Input) -> tuple[Any, dict[str, Any]]:
         """A column of an extractor that scores samples, or of the generator's likelihoods of a split's documents."""
@@ -188,15 +193,21 @@ class MetricInputs:
 
         def find() -> dict[str, np.ndarray]:
             train, heldout = self.array(features, "train"), self.array(features, "heldout")
-            return {"heldout": nearest_neighbors(heldout, train).distances[:, 0]}
+            sets = {"generated": heldout, "train": train}
+            found = self.placement.run(lambda place: nearest_neighbors(**place(sets)))
+            return {"heldout": found.distances[:, 0]}
 
         return self.found_once(features, "train", f"nearest-{self.spec.reference['heldout'][:16]}", find)
 
     def found_once(
         self, features: str, split: Split, name: str, find: Callable[[], dict[str, np.ndarray]]
     ) -> dict[str, np.ndarray]:
-        """Arrays computed from those of a split, stored beside the array of these features."""
+        """Arrays computed from those of a split, stored beside the array of these features.
+
+        Those found on a device are stored apart: their last digits are not those of the host.
+        """
         artifacts = self.context.artifacts
+        name = f"{name}-{self.placement.device.type}" if self.placement.is_active else name
         key = key_beside(array_key(self.spec.reference[split], *self._feature(features)), name)
         if not artifacts.is_sound(key):
             arrays = find()
@@ -260,30 +271,13 @@ class MetricInputs:
         known = {**use.spec.inputs, **use.spec.controls}
         first, *others = (use.half_of(known[name]) for name in each.of if name in inputs)
         key = "-".join([each.key(options), *(self.spec.reference[split][:16] for split in others)])
-        arrays = self.found_once(use.features, first, key, lambda: each.find(inputs, options))
+        arrays = self.found_once(
+            use.features,
+            first,
+            key,
+            lambda: self.placement.compute(use.spec, inputs, lambda given: each.find(given, options)),
+        )
         return each.restore(arrays, inputs, options)
-
-    def _embedded_prompts(self, use: MetricUse) -> np.ndarray:
-        """Embeddings of prompts, one row per sample; computed once for each selection of prompts and each extractor."""
-        suite, artifacts = self.spec.suite, self.context.artifacts
-        label, _, output = use.features.partition("/")
-        extractor = opening.extractor(self.context, suite.extractors[label])
-        assert isinstance(extractor, EmbedsTexts)
-        items, (taken, _) = items_of(self.context, suite), places_of(self.context, self.spec, 0, suite.samples)
-        assert items
-        prompts = [text_of(items.prompts[i]) for i in taken]
-        facts = f"{extractor.info.protocol}-{extractor.info.backend}"
-        folder = f"prompts/{suite.prompts.sha256}" if suite.prompts else f"items/{items.sha256}"
-        key = f"{folder}/{facts}/{output}-{digest_json(taken.tolist())[:16]}.npy"
-        if not artifacts.is_sound(key, len(prompts)):
-            with artifacts.matrix_writer(key, len(prompts)) as writer:
-
-                def embed(start: int, stop: int) -> np.ndarray:
-                    return extractor.embed_texts(prompts[start:stop]).float().cpu().numpy()
-
-                for block in self.context.batches.over(0, len(prompts), embed):
-                    writer.append(block)
-        return artifacts.read_matrix(key, self._maps)
 
     def texts_of(self, split: Split) -> list[str]:
         """All texts of a split of the reference, which raises :class:`InputError` unless it holds texts."""

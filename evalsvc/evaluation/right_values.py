@@ -137,7 +137,7 @@ def _of_texts(inputs: MetricInputs, use: MetricUse, call: Call, subsets: Sequenc
             return dict.fromkeys(use.spec.inputs, arrays[use.features.partition("/")[2]])
         return {name: arrays[name][:, 0] for name in use.spec.inputs}
 
-    return _measured(use, call, map(given, subsets))
+    return _measured(inputs, use, call, map(given, subsets))
 
 
 def _extracted(inputs: MetricInputs, use: MetricUse, texts: Sequence[str]) -> dict[str, np.ndarray]:
@@ -157,13 +157,16 @@ def _of_arrays(inputs: MetricInputs, use: MetricUse, call: Call, subsets: Sequen
         real = {name: inputs.array(f"{use.features}/{name}", use.against)[:, 0] for name in use.spec.inputs}
     else:
         real = dict.fromkeys(use.spec.inputs, inputs.array(use.features, use.against))
-    return _measured(use, call, ({name: array[np.sort(rows)] for name, array in real.items()} for rows in subsets))
+    taken = ({name: array[np.sort(rows)] for name, array in real.items()} for rows in subsets)
+    return _measured(inputs, use, call, taken)
 
 
-def _measured(use: MetricUse, call: Call, given: Iterable[Mapping[str, Any]]) -> dict[str, RightValue]:
+def _measured(
+    inputs: MetricInputs, use: MetricUse, call: Call, given: Iterable[Mapping[str, Any]]
+) -> dict[str, RightValue]:
     found: dict[str, list[Score]] = {}
     for arguments in given:
-        result = use.spec.function(**arguments, **call.options)
+        result = inputs.placement.measure(use.spec, {**arguments, **call.options})
         for score in [result] if isinstance(result, Score) else result.values():
             found.setdefault(score.name, []).append(score)
     return {name: RightValue.of(scores) for name, scores in found.items()}

@@ -19,6 +19,7 @@ from evalsvc.evaluation.item_values import KIND as ITEMS
 from evalsvc.evaluation.item_values import write_item_values
 from evalsvc.evaluation.labelled_scores import LabelledScore as LabelledScore
 from evalsvc.evaluation.metric_inputs import Call, MetricInputs
+from evalsvc.evaluation.placement import Place
 from evalsvc.evaluation.right_values import NO_RIGHT_VALUE, right_values, with_right_value
 from evalsvc.evaluation.shard_reading import read_shard, repaired
 from evalsvc.evaluation.slicing import sliced
@@ -31,7 +32,6 @@ from evalsvc.inputs.suite_entries import MetricUse
 from evalsvc.metrics import pairs
 from evalsvc.metrics.influence import Influence
 from evalsvc.metrics.neighbors import Neighbors, nearest_neighbors
-from evalsvc.metrics.pairs import Plan
 from evalsvc.metrics.score import Score
 
 NEIGHBOURS = 3
@@ -90,18 +90,22 @@ def _measure(
 ) -> tuple[Neighbors | None, tuple[LabelledScore, ...]]:
     """Neighbors for the gallery, and all scores; metrics over all pairs of the same two sets share one pass."""
     calls = {place: inputs.call(use) for place, use in enumerate(uses) if use.spec.plan}
-    plans = {place: plan(**calls[place].arguments) for place, use in enumerate(uses) if (plan := use.spec.plan)}
     search = _search(inputs)
-    results = pairs.measure([*plans.values(), *([search] if search else [])])
+
+    def over_pairs(place: Place) -> list[Any]:
+        plans = [use.spec.plan(**place(calls[i].arguments)) for i, use in enumerate(uses) if use.spec.plan]
+        return pairs.measure([*plans, *([nearest_neighbors.plan(**place(search), k=NEIGHBOURS)] if search else [])])
+
+    results = inputs.placement.run(over_pairs)
     advance(len(calls))
-    by_plan = dict(zip(plans, results, strict=False))
+    by_plan = dict(zip(calls, results, strict=False))
     scores = []
     for place, use in enumerate(uses):
         if place in calls:
             call, result = calls[place], by_plan[place]
         else:
             call = inputs.call(use)
-            result = use.spec.function(**call.arguments)
+            result = inputs.placement.measure(use.spec, call.arguments)
             advance(1)
 
         engines = engines_of(inputs.spec, inputs.context, use)
@@ -123,12 +127,12 @@ def _measure(
     return results[-1] if search else None, tuple(scores)
 
 
-def _search(inputs: MetricInputs) -> Plan[Neighbors] | None:
-    """Plan of the search for the nearest training samples, if the suite shows them and training samples exist."""
+def _search(inputs: MetricInputs) -> dict[str, np.ndarray]:
+    """The sets of the search for the nearest training samples, if the suite shows them and training samples exist."""
     features = inputs.spec.suite.neighbours
     if not features or not inputs.has_samples("train"):
-        return None
-    return nearest_neighbors.plan(inputs.generated[features], inputs.array(features, "train"), NEIGHBOURS)
+        return {}
+    return {"generated": inputs.generated[features], "train": inputs.array(features, "train")}
 
 
 def _unsure(score: Score) -> Score:

@@ -170,7 +170,7 @@ def _of_sets(
                 arguments[name] = _taken(call.arguments[name], rows)
         if call.units.groups is not None and metric.counts_groups:
             arguments[GROUPS] = call.units.groups[rows]
-        return metric.function(**arguments)
+        return inputs.placement.measure(metric, arguments)
 
     for value, every in by_tag.items():
         rows = every[:each]
