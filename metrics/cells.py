@@ -7,8 +7,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 from jaxtyping import Float, Int64
 
-from evalsvc.metrics.arrays import blocks
+from evalsvc.metrics.arrays import block_rows, blocks
+from evalsvc.metrics.devices import device_of, staged
 from evalsvc.metrics.lazy_torch import torch
+from evalsvc.metrics.sums import add_by_label
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -30,12 +32,11 @@ def kmeans(x: Float[Tensor, "n d"], count: int, seed: int) -> Float[Tensor, "c d
     owner = cells_of(x, centers)
     for _ in range(_ROUNDS):
         total = torch.zeros_like(centers)
-        start = 0
-        for block in blocks(x):
-            total.index_add_(0, owner[start : start + len(block)], block)
-            start += len(block)
+        for part, block in zip(torch.split(owner, block_rows(x)), blocks(x), strict=True):
+            add_by_label(total, part, block)
         sizes = torch.bincount(owner, minlength=len(centers))
-        centers = total[sizes > 0] / sizes[sizes > 0, None]
+        inhabited = sizes.nonzero().squeeze(1)
+        centers = total[inhabited] / sizes[inhabited, None]
         before, owner = owner, cells_of(x, centers)
         if torch.equal(before, owner):
             break
@@ -45,12 +46,13 @@ def kmeans(x: Float[Tensor, "n d"], count: int, seed: int) -> Float[Tensor, "c d
 def _spread_out(x: Float[Tensor, "n d"], count: int, rng: np.random.Generator) -> Float[Tensor, "c d"]:
     """Rows drawn one after another, each with a chance that grows with its squared distance to those before."""
     chosen = [int(rng.integers(len(x)))]
-    nearest = torch.full((len(x),), torch.inf, dtype=torch.float64, device=x.device)
+    device = device_of(x)
+    nearest = torch.full((len(x),), torch.inf, dtype=torch.float64, device=device)
     while True:
-        latest = x[chosen[-1]].double()
+        latest = staged(x[chosen[-1]], device, torch.float64)
         nearest = torch.minimum(nearest, torch.cat([(block - latest).square().sum(1) for block in blocks(x)]))
-        cumulative = nearest.cumsum(0)
+        cumulative = nearest.cpu().cumsum(0)
         if len(chosen) == count or not float(cumulative[-1]) > 0:
-            return x[chosen].double()
+            return staged(x[chosen], device, torch.float64)
         drawn = torch.searchsorted(cumulative, float(rng.random()) * cumulative[-1], right=True)
         chosen.append(min(int(drawn), len(x) - 1))

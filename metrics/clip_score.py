@@ -49,7 +49,10 @@ def clip_score(generated: Num[Array, "n d"], prompts: Num[Array, "n d"], groups:
     same_width(x, y, ("generated", "prompts"))
     if len(x) != len(y):
         raise MetricError(f"there are {len(x)} samples and {len(y)} prompts; prompt i belongs to sample i")
-    cosines = torch.cat([_cosines(a, b.to(a.device)) for a, b in zip(blocks(x), blocks(y), strict=True)])
+    products, lengths = (torch.cat(each) for each in zip(*map(_measured, blocks(x), blocks(y)), strict=True))
+    if not bool((lengths > 0).all()):
+        raise MetricError("an embedding of length 0 has no direction, so that its sample has no CLIP score")
+    cosines = products / lengths
     each = 100 * cosines.clamp(0, 1)
     n, units = len(each), Units.of(len(each), groups)
     variance, influence = units.estimate(each.cpu().numpy())
@@ -65,8 +68,6 @@ def clip_score(generated: Num[Array, "n d"], prompts: Num[Array, "n d"], groups:
     )
 
 
-def _cosines(a: Tensor, b: Tensor) -> Tensor:
-    lengths = a.square().sum(1).sqrt() * b.square().sum(1).sqrt()
-    if not bool((lengths > 0).all()):
-        raise MetricError("an embedding of length 0 has no direction, so that its sample has no CLIP score")
-    return (a * b).sum(1) / lengths
+def _measured(a: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
+    """The products of rows, and those of their lengths."""
+    return (a * b).sum(1), a.square().sum(1).sqrt() * b.square().sum(1).sqrt()

@@ -7,12 +7,14 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
-from jaxtyping import Float, Float64, Num
+from jaxtyping import Bool, Float, Float64, Num
 
 from evalsvc.metrics import registry
 from evalsvc.metrics.arrays import as_matrix, same_width
 from evalsvc.metrics.cells import cells_of, kmeans
+from evalsvc.metrics.devices import on_host
 from evalsvc.metrics.influence import ABOUT_TRAINING
+from evalsvc.metrics.lazy_torch import torch
 from evalsvc.metrics.neighbors import knn
 from evalsvc.metrics.points import common_frame
 from evalsvc.metrics.registry import Quantity, metric
@@ -64,26 +66,26 @@ def ct_score(
     if cells < 1:
         raise MetricError(f"cells = {cells} cut no space; give at least 1")
     centers = kmeans(points, cells, seed)
-    owners = [cells_of(x, centers) for x in sets]
+    owners = [on_host(cells_of(x, centers)) for x in sets]
     used = [
         cell
         for cell in range(len(centers))
-        if int((owners[0] == cell).sum()) > _LEAST_GENERATED and bool((owners[2] == cell).any())
+        if (owners[0] == cell).sum() > _LEAST_GENERATED and (owners[2] == cell).any()
     ]
     if not used:
         raise MetricError(
             f"none of {len(centers)} cells holds more than {_LEAST_GENERATED} of {len(sample)} generated samples and a "
             "held-out one; give more samples or fewer cells"
         )
-    found = [_cell(*(x[owner == cell] for x, owner in zip(sets, owners, strict=True))) for cell in used]
+    found = [_cell(*(_inside(x, owner == cell) for x, owner in zip(sets, owners, strict=True))) for cell in used]
     z, of_generated, of_heldout = zip(*found, strict=True)
     sizes = np.array([len(moves) for moves in of_heldout])
     weights = sizes / sizes.sum()
     value = float(weights @ z)
     psi, psi_heldout = np.zeros(len(sample)), np.zeros(len(control))
     for cell, weight, own, moves, others in zip(used, weights, z, of_generated, of_heldout, strict=True):
-        psi[(owners[0] == cell).cpu().numpy()] = len(sample) * weight * moves
-        psi_heldout[(owners[2] == cell).cpu().numpy()] = len(control) * (weight * others + (own - value) / sizes.sum())
+        psi[owners[0] == cell] = len(sample) * weight * moves
+        psi_heldout[owners[2] == cell] = len(control) * (weight * others + (own - value) / sizes.sum())
     units = Units.of(len(sample), groups)
     variance, influence = units.estimate(psi)
     variance_heldout, of_control = Units.of(len(control)).estimate(psi_heldout)
@@ -98,6 +100,10 @@ def ct_score(
         units=units,
         reference=ABOUT_TRAINING,
     )
+
+
+def _inside(x: Float[Tensor, "n d"], chosen: Bool[np.ndarray, " n"]) -> Float[Tensor, "k d"]:
+    return x[torch.from_numpy(np.flatnonzero(chosen)).to(x.device)]
 
 
 def _cell(

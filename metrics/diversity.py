@@ -9,11 +9,13 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 from jaxtyping import Float64, Num
 
-from evalsvc.metrics.arrays import as_matrix, as_vector, block_rows, blocks
+from evalsvc.metrics.arrays import as_matrix, as_vector, block_rows, blocks, taken
+from evalsvc.metrics.devices import device_of
 from evalsvc.metrics.lazy_torch import torch
 from evalsvc.metrics.members import Members
 from evalsvc.metrics.registry import QUANTITIES, Quantity, metric
 from evalsvc.metrics.score import Direction, MetricError, Score
+from evalsvc.metrics.sums import add_by_label
 from evalsvc.metrics.units import Groups, Units
 
 if TYPE_CHECKING:
@@ -78,24 +80,25 @@ def diversity(
 
 def _cosine(x: Tensor, item: np.ndarray, counts: np.ndarray) -> Float64[np.ndarray, " items"]:
     """From the sum of an item's directions: its squared length is that of all pairs."""
-    sums = torch.zeros(len(counts), x.shape[1], dtype=torch.float64, device=x.device)
-    step = block_rows(x)
-    for start, rows in zip(range(0, len(x), step), blocks(x, step), strict=True):
+    device, seen = device_of(x), []
+    sums = torch.zeros(len(counts), x.shape[1], dtype=torch.float64, device=device)
+    owners = torch.split(torch.from_numpy(item).to(device), block_rows(x))
+    for owner, rows in zip(owners, blocks(x), strict=True):
         lengths = rows.norm(dim=1, keepdim=True)
-        if not bool((lengths > 0).all()):
-            raise MetricError("a row of zeros has no direction, so that it has no cosine")
-        sums.index_add_(0, torch.from_numpy(item[start : start + step]).to(x.device), rows / lengths)
+        seen.append((lengths > 0).all())
+        add_by_label(sums, owner, rows / lengths)
+    if not bool(torch.stack(seen).all()):
+        raise MetricError("a row of zeros has no direction, so that it has no cosine")
     squared = sums.square().sum(1).cpu().numpy()
     return np.asarray(np.maximum(0.0, 1 - (squared - counts) / np.maximum(1, counts * (counts - 1))))
 
 
 def _euclidean(x: Tensor, item: np.ndarray, counts: np.ndarray) -> Float64[np.ndarray, " items"]:
-    order, ends = np.argsort(item, kind="stable"), np.cumsum(counts)
-    means = np.zeros(len(counts))
-    for i, (end, count) in enumerate(zip(ends.tolist(), counts.tolist(), strict=True)):
-        rows = x[torch.from_numpy(order[end - count : end]).to(x.device)].double()
-        parts = blocks(rows, max(1, 2**22 // count))
+    order = torch.from_numpy(np.argsort(item, kind="stable")).to(x.device)
+    totals = []
+    for members in torch.split(order, counts.tolist()):
+        rows = taken(x, members).double()
+        parts = torch.split(rows, max(1, 2**22 // len(rows)))
         # Distances from products of matrices lose those of draws that are almost equal.
-        total = sum(float(torch.cdist(part, rows, compute_mode=_EXACT).sum()) for part in parts)
-        means[i] = total / max(1, count * (count - 1))
-    return means
+        totals.append(sum(torch.cdist(part, rows, compute_mode=_EXACT).sum() for part in parts))
+    return np.asarray(torch.stack(totals).cpu().numpy() / np.maximum(1, counts * (counts - 1)))

@@ -161,7 +161,7 @@ def frechet_distance_infinity(
 
 def _extrapolated(sample: Tensor, law: Gaussian, target: Gaussian, seed: int) -> tuple[float, dict[str, float]]:
     """The distance at infinitely many samples by the fit to those of chunks, and the fit's slope and r2."""
-    order = torch.from_numpy(np.random.default_rng(seed).permutation(len(sample)))
+    order = torch.from_numpy(np.random.default_rng(seed).permutation(len(sample))).to(sample.device)
     inverse_sizes, distances = [], []
     for count in range(1, 6):
         for chunk in range(count):

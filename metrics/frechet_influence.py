@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 
-from evalsvc.metrics.arrays import as_matrix
+from evalsvc.metrics.arrays import as_matrix, taken
+from evalsvc.metrics.devices import staged
 from evalsvc.metrics.influence import LEAST, Influence, variance
 from evalsvc.metrics.lazy_torch import torch
 from evalsvc.metrics.moments import Moments
@@ -50,13 +51,13 @@ def law_of_sample(sample: Tensor, units: Units) -> Gaussian:
 def law_of(sample: Tensor, index: Tensor) -> Gaussian:
     """The law of the rows in ``index``."""
     if len(index) < sample.shape[1]:
-        return Gaussian.of_rows(sample[index])
+        return Gaussian.of_rows(taken(sample, index))
     return Gaussian.of_moments(Moments.of_blocks(_pieces(sample, index.sort().values)))
 
 
 def _pieces(sample: Tensor, index: Tensor) -> Iterator[Tensor]:
-    for piece in torch.split(index, _PIECE):
-        yield sample[piece.to(sample.device)]
+    for piece in torch.split(index.to(sample.device), _PIECE):
+        yield sample[piece]
 
 
 @dataclass(frozen=True)
@@ -74,12 +75,12 @@ class Deletions:
         """By the spectrum within the factor of the target, or within the sample's rows where those are few."""
         few = law.rows is not None
         transport = Transport.between(target, law) if few else Transport.between(law, target)
-        return cls(sample, law, target, transport, RootTrace.of(transport.variances))
+        return cls(sample, law, target, transport, RootTrace.of(transport.variances).to(law.mean.device))
 
     @functools.cached_property
     def roots(self) -> np.ndarray:
         """The roots of the coordinates' variances (k,), whose sum is the trace of the root."""
-        return self.transport.variances.sqrt().cpu().numpy()
+        return self.transport.variances.sqrt().numpy()
 
     @property
     def directions(self) -> float:
@@ -88,14 +89,14 @@ class Deletions:
 
     def of_sample(self) -> tuple[np.ndarray, np.ndarray]:
         """The influence of every sample (n,), and the variance of each squared coordinate in squared variances (k,)."""
-        psi, fourth = [], torch.zeros_like(self.transport.variances)
-        for piece in torch.split(torch.arange(len(self.sample)), _PIECE):
-            rows = self._rows(piece)
+        psi, fourth = [], self.law.mean.new_zeros(len(self.transport.variances))
+        for start in range(0, len(self.sample), _PIECE):
+            rows = self._rows(slice(start, start + _PIECE))
             psi.append(self._influence(rows, self.law, self.target))
             fourth += rows[1].square().double().square_().sum(0)
         n = self.law.n
-        kurtosis = fourth * (self.trace.unit**2 / self.transport.variances) ** 2 * ((n + 1) / (n - 1) / n)
-        return torch.cat(psi).cpu().numpy(), (kurtosis - 1).cpu().numpy()
+        kurtosis = fourth.cpu() * (self.trace.unit**2 / self.transport.variances) ** 2 * ((n + 1) / (n - 1) / n)
+        return torch.cat(psi).cpu().numpy(), (kurtosis - 1).numpy()
 
     def of_reference(self, rows: Tensor, deviation: float) -> tuple[np.ndarray, np.ndarray]:
         """The influence of rows of the reference, and how some interact with a sample each, by a ``deviation``."""
@@ -123,25 +124,24 @@ class Deletions:
         means = (first[0] * second[0]).sum(1)
         return (self.trace.interaction(first[1], second[1]) + 2 * means).cpu().numpy()
 
-    def _rows(self, index: Tensor | np.ndarray) -> Rows:
-        index = torch.as_tensor(index, device=self.sample.device)
+    def _rows(self, index: slice | np.ndarray) -> Rows:
         if len(self.sample) > _PIECE:
             return self._found(index)
         centered, inner = self._whole
-        return centered[index], inner[index]
+        return _at(centered, index), _at(inner, index)
 
     @functools.cached_property
     def _whole(self) -> Rows:
-        return self._found(torch.arange(len(self.sample), device=self.sample.device))
+        return self._found(slice(None))
 
-    def _found(self, index: Tensor) -> Rows:
+    def _found(self, index: slice | np.ndarray) -> Rows:
         if self.law.rows is None:
-            return self._centered(self.sample[index], self.law.mean, self.transport.of_first)
+            return self._centered(_at(self.sample, index), self.law.mean, self.transport.of_first)
         scale = (self.law.n - 1) ** 0.5
-        return self.law.rows[index] * scale, self.transport.of_factor[index] * scale
+        return _at(self.law.rows, index) * scale, _at(self.transport.of_factor, index) * scale
 
     def _centered(self, rows: Tensor, mean: Tensor, coordinates: Coordinates) -> Rows:
-        centered = rows.double() - mean
+        centered = staged(rows, mean.device, torch.float64) - mean
         return centered, coordinates(centered)
 
     def _influence(self, rows: Rows, own: Gaussian, other: Gaussian) -> Tensor:
@@ -151,6 +151,10 @@ class Deletions:
         lengths = centered.square().sum(1) * (n / (n - 2) - 1 / (n - 1))
         scale: float = 2 * (n - 1) ** 1.5 / (n - 2) ** 0.5
         return 2 * centered @ (own.mean - other.mean) + lengths + scale * root
+
+
+def _at(x: Tensor, index: slice | np.ndarray) -> Tensor:
+    return x[index] if isinstance(index, slice) else x[torch.from_numpy(index).to(x.device)]
 
 
 def _scaled(values: np.ndarray, deviation: float) -> np.ndarray:

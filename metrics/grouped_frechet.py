@@ -60,11 +60,11 @@ def grouped_frechet_distance(
     units = Units.of(len(sample), groups)
     if units.owner is None or np.bincount(units.owner).min() < 2:
         raise MetricError("a distance per group needs groups of at least two rows each; use frechet_distance instead")
-    order = np.argsort(units.owner, kind="stable")
+    same_width(sample, target.mean)
+    order = torch.from_numpy(np.argsort(units.owner, kind="stable")).to(sample.device)
     distances = []
-    for rows in np.split(order, np.bincount(units.owner).cumsum()[:-1]):
-        law = Gaussian.of(sample[torch.from_numpy(rows).to(sample.device)], "generated")
-        same_width(law.mean, target.mean)
+    for rows in torch.split(order, np.bincount(units.owner).tolist()):
+        law = Gaussian.of(sample[rows], "generated")
         mean_part = float((law.mean - target.mean).square().sum())
         distances.append(mean_part + covariance_part(law, target, mean_part))
     found = np.array(distances)

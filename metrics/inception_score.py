@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 from jaxtyping import Float64, Num
 
-from evalsvc.metrics.arrays import as_matrix
+from evalsvc.metrics.arrays import as_matrix, taken
+from evalsvc.metrics.devices import on_host
 from evalsvc.metrics.influence import LEAST, METHOD, TOO_FEW
 from evalsvc.metrics.lazy_torch import torch
 from evalsvc.metrics.registry import Quantity, metric, score
@@ -67,20 +68,27 @@ def inception_score(
     units = Units.of(n, groups)
     first = np.zeros(n, bool)
     first[units.halves[0]] = True
-    scores, psi, within = [], np.zeros(n), np.zeros(n)
+    divergences, moves, places = [], [], []
+    psi, within = np.zeros(n), np.zeros(n)
     for i in range(splits):
         rows = order[i * n // splits : (i + 1) * n // splits]
-        log_p = x[rows.to(x.device)].double().log_softmax(1)
+        log_p = taken(x, rows).double().log_softmax(1)
         p = log_p.exp()
         negative_entropy = torch.where(p > 0, p * log_p, 0.0).sum(1)  # 0 log 0 is 0
-        scores.append(max(1.0, math.exp(float(negative_entropy.mean() + torch.special.entr(p.mean(0)).sum()))))
-        # A row moves the mean over splits through the split that it is in.
-        weight, place = scores[-1] * n / (splits * len(rows)), rows.numpy()
-        psi[place] = weight * _influence(p, negative_entropy)
-        for half in (first[place], ~first[place]):
-            index = torch.from_numpy(np.flatnonzero(half)).to(x.device)
+        divergences.append(negative_entropy.mean() + torch.special.entr(p.mean(0)).sum())
+        moves.append(_influence(p, negative_entropy))
+        places.append((i, psi, rows.numpy()))
+        for half in (first[rows.numpy()], ~first[rows.numpy()]):
+            index = torch.from_numpy(np.flatnonzero(half)).to(p.device)
             if len(index) > 1:
-                within[place[half]] = weight * _influence(p[index], negative_entropy[index])
+                moves.append(_influence(p[index], negative_entropy[index]))
+                places.append((i, within, rows.numpy()[half]))
+    scores = [max(1.0, math.exp(divergence)) for divergence in torch.stack(divergences).tolist()]
+    ends = np.cumsum([len(move) for move in moves])
+    for (i, influences, place), move in zip(places, np.split(on_host(torch.cat(moves)), ends[:-1]), strict=True):
+        # A row moves the mean over splits through the split that it is in.
+        size = (i + 1) * n // splits - i * n // splits
+        influences[place] = scores[i] * n / (splits * size) * (move - move.mean())
     value, details = float(np.mean(scores)), {"std": float(np.std(scores))}
     reason = "" if n // splits >= LEAST else TOO_FEW.replace("samples", "samples in a split")
     if n // splits < _PER_CLASS * value:
@@ -100,12 +108,11 @@ def inception_score(
     )
 
 
-def _influence(p: Tensor, negative_entropy: Tensor) -> Float64[np.ndarray, " n"]:
-    """The increase of the mean KL divergence of the rows from their mean with each row, times n.
+def _influence(p: Float64[Tensor, "n c"], negative_entropy: Float64[Tensor, " n"]) -> Float64[Tensor, " n"]:
+    """The increase of the mean KL divergence of the rows from their mean with each row, times n, up to a constant.
 
     Each row is actually left out: the derivative ignores a class that only one sample has.
     """
     n = len(p)
     rest = ((p.sum(0) - p) / (n - 1)).clamp_(min=0)
-    influence = (negative_entropy - (n - 1) * torch.special.entr(rest).sum(1)).cpu().numpy()
-    return np.asarray(influence - influence.mean())
+    return negative_entropy - (n - 1) * torch.special.entr(rest).sum(1)

@@ -8,6 +8,7 @@ import numpy as np
 from jaxtyping import Float32, Int64
 
 from evalsvc.metrics.lazy_torch import torch
+from evalsvc.metrics.sums import add_by_label
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -27,28 +28,32 @@ def kmeans(x: Float32[Tensor, "n d"], k: int, seed: int) -> Int64[Tensor, " n"]:
     start = np.random.default_rng(seed).choice(len(x), k, replace=False)
     centers = x[torch.from_numpy(start).to(x.device)]
     sums = torch.zeros_like(centers, dtype=torch.float64)
-    sizes = torch.zeros(k, dtype=torch.float64, device=x.device)
-    moved = torch.arange(k, device=x.device)
-    labels, best = _nearest(x, centers, moved)
+    sizes = sums.new_zeros(k, 1)
+    every = torch.arange(k, device=x.device)
+    labels, best = _nearest(x, centers, every)
     switched, before = torch.arange(len(x), device=x.device), None
     for _ in range(ITERATIONS):
         after, rows = labels[switched], x[switched].double()
-        sums.index_add_(0, after, rows)
-        sizes += torch.bincount(after, minlength=k)
+        one = rows.new_ones(len(rows), 1)
+        add_by_label(sums, after, rows)
+        add_by_label(sizes, after, one)
+        touched = sizes[:, 0] > 0
         if before is not None:
-            sums.index_add_(0, before, -rows)
-            sizes -= torch.bincount(before, minlength=k)
-            moved = torch.bincount(torch.cat([before, after]), minlength=k).nonzero().flatten()
-        moved = moved[sizes[moved] > 0]
-        centers[moved] = (sums[moved] / sizes[moved, None]).float()
+            add_by_label(sums, before, -rows)
+            add_by_label(sizes, before, -one)
+            changed = torch.zeros_like(touched).index_fill_(0, before, True).index_fill_(0, after, True)
+            touched = changed & (sizes[:, 0] > 0)
+        moved = touched.nonzero().flatten()
+        centers[moved] = (sums[moved] / sizes[moved]).float()
 
         previous = labels.clone()
-        homeless = torch.isin(labels, moved)
-        settled = (~homeless).nonzero().flatten()
-        labels[homeless], best[homeless] = _nearest(x[homeless], centers, torch.arange(k, device=x.device))
+        own_moved = touched[labels]
+        homeless, settled = own_moved.nonzero().flatten(), (~own_moved).nonzero().flatten()
+        labels[homeless], best[homeless] = _nearest(x[homeless], centers, every)
         rival, score = _nearest(x[settled], centers, moved)
         won = score < best[settled]
-        labels[settled[won]], best[settled[won]] = rival[won], score[won]
+        labels[settled] = torch.where(won, rival, labels[settled])
+        best[settled] = torch.where(won, score, best[settled])
 
         switched = (labels != previous).nonzero().flatten()
         before = previous[switched]

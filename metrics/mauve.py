@@ -8,7 +8,9 @@ import numpy as np
 from jaxtyping import Float, Float32, Float64, Int64, Real
 from scipy.special import rel_entr
 
+from evalsvc.metrics import factorizations
 from evalsvc.metrics.arrays import as_matrix, block_rows, same_width
+from evalsvc.metrics.devices import staged
 from evalsvc.metrics.kmeans import kmeans
 from evalsvc.metrics.lazy_torch import torch
 from evalsvc.metrics.registry import Quantity, metric, score
@@ -92,10 +94,12 @@ def _score(name: str, generated: Array, reference: Array, seeds: int, pseudocoun
     same_width(left, right)
     n, m = len(left), len(right)
     bins = round(min(n, m) / ROWS_A_BIN)
-    points = _principal(torch.cat([_unit_rows(left), _unit_rows(right)]))
+    # k-means reads all points at every step: they are where a set is whole.
+    device = right.device if left.device.type == "cpu" else left.device
+    points = _principal(torch.cat([staged(_unit_rows(side), device) for side in (left, right)]))
     areas = []
     for seed in range(seeds):
-        labels = kmeans(points, bins, seed)
+        labels = kmeans(points, bins, seed).cpu()
         p, q = (_histogram(side, bins, pseudocount) for side in torch.split(labels, [n, m]))
         areas.append(frontier_area(p, q))
     spread = {"seed_sd": float(np.std(areas, ddof=1))} if seeds > 1 else {}
@@ -104,7 +108,7 @@ def _score(name: str, generated: Array, reference: Array, seeds: int, pseudocoun
 
 
 def _histogram(labels: Int64[Tensor, " n"], bins: int, pseudocount: float) -> Float64[np.ndarray, " bins"]:
-    counts = torch.bincount(labels, minlength=bins).cpu().double().numpy() + pseudocount
+    counts = torch.bincount(labels, minlength=bins).double().numpy() + pseudocount
     return np.asarray(counts / counts.sum())
 
 
@@ -120,8 +124,8 @@ def _principal(x: Float32[Tensor, "n d"]) -> Float32[Tensor, "n c"]:
     covariance = torch.zeros(x.shape[1], x.shape[1], dtype=torch.float64, device=x.device)
     for block in torch.split(centered, block_rows(x)):
         covariance += block.T @ block
-    values, vectors = torch.linalg.eigh(covariance)
-    share = values.flip(0).clamp_min(0).cumsum(0)
+    values, vectors = factorizations.eigh(covariance)
+    share = values.cpu().flip(0).clamp_min(0).cumsum(0)
     components = int((share < VARIANCE_KEPT * share[-1]).sum()) + 1
     scores: Tensor = centered @ vectors[:, -components:].float()
     return scores

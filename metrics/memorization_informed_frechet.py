@@ -9,7 +9,8 @@ import numpy as np
 from jaxtyping import Float, Float64, Num
 
 from evalsvc.metrics import registry
-from evalsvc.metrics.arrays import as_matrix, blocks, same_width
+from evalsvc.metrics.arrays import as_matrix, block_rows, same_width
+from evalsvc.metrics.devices import staged
 from evalsvc.metrics.frechet import frechet_distance
 from evalsvc.metrics.influence import Influence
 from evalsvc.metrics.lazy_torch import torch
@@ -113,9 +114,13 @@ def _cosine_distances(sample: Float[Tensor, "n d"], train: Float[Tensor, "m d"])
         return torch.ones(len(sample), dtype=torch.float64)
     x, y, opposite = common_frame(directions, originals, -originals)
     squared = torch.minimum(knn(x, y, 1)[0], knn(x, opposite, 1)[0])[:, 0]
-    return torch.where(lengths > 0, squared / (2 * x.scale**2), 1.0)
+    return torch.where(staged(lengths, squared.device) > 0, squared / (2 * x.scale**2), 1.0)
 
 
 def _directions(x: Float[Tensor, "n d"]) -> tuple[Float[Tensor, "n d"], Float64[Tensor, " n"]]:
-    lengths = torch.cat([block.norm(dim=1) for block in blocks(x)])
-    return (x / torch.where(lengths > 0, lengths, 1.0)[:, None]).to(x.dtype), lengths
+    """Rows of length 1 where ``x`` is, and the lengths that they had."""
+    parts = torch.split(x, block_rows(x))
+    lengths = [part.double().norm(dim=1) for part in parts]
+    divisors = (torch.where(each > 0, each, 1.0)[:, None] for each in lengths)
+    directions = [(part / divisor).to(x.dtype) for part, divisor in zip(parts, divisors, strict=True)]
+    return torch.cat(directions), torch.cat(lengths)

@@ -9,11 +9,13 @@ import numpy as np
 from jaxtyping import Num
 
 from evalsvc.metrics.arrays import as_matrix, blocks, same_width
+from evalsvc.metrics.devices import device_of
 from evalsvc.metrics.influence import LEAST, METHOD, TOO_FEW, Influence, Rows, some_rows
 from evalsvc.metrics.lazy_torch import torch
 from evalsvc.metrics.registry import Quantity, metric, score
 from evalsvc.metrics.score import Direction, MetricError, Score
 from evalsvc.metrics.skewness import Noise, of_quadratic, pairs_skewness
+from evalsvc.metrics.sums import running_sums
 from evalsvc.metrics.units import Groups, Units
 
 if TYPE_CHECKING:
@@ -66,11 +68,12 @@ def mind(
     n, d = min(len(x), len(y)), x.shape[1]
     units, kept = Units.of(len(x), groups), _cut(len(x), n, rng)
     units = units.part(kept) if len(kept) < len(x) else units
-    x, y = _taken(x, kept), _taken(y, _cut(len(y), n, rng)).to(x.device)
-    frames = _frames(directions, d, rng).to(x.device)
-    sure = units.count >= LEAST
-    parts = [torch.arange(n)] + ([torch.from_numpy(half) for half in units.halves] if sure else [])
-    squares, potentials = [], [x.new_zeros(len(rows), dtype=torch.float64) for rows in parts]
+    x, y = _taken(x, kept), _taken(y, _cut(len(y), n, rng))
+    device, sure = device_of(x, y), units.count >= LEAST
+    frames = _frames(directions, d, rng).to(device)
+    halves = [torch.from_numpy(half).to(device) for half in units.halves] if sure else []
+    parts = [torch.arange(n, device=device), *halves]
+    squares, potentials = [], [frames.new_zeros(len(rows)) for rows in parts]
     for frame in torch.split(frames, max(1, _SLAB_BYTES // (8 * n))):
         along_x, quantiles = _along(frame, x), _along(frame, y).sort(1).values
         for rows, potential in zip(parts, potentials, strict=True):
@@ -80,9 +83,10 @@ def mind(
                 squares.append(gaps.square().mean(1))
             potential += _potentials(ranked, gaps).gather(1, order.argsort(1)).sum(0)
     each = 3 * d * torch.cat(squares)
-    noise = float(each.std()) / directions**0.5 if directions > 1 else 0.0
-    whole, *within = [(3 * d / directions * potential).cpu().numpy() for potential in potentials]
-    value, details = float(each.mean()), {"directions_stderr": noise}
+    value, spread = torch.stack([each.mean(), each.std() if directions > 1 else each.new_zeros(())]).tolist()
+    moves = (3 * d / directions * torch.cat(potentials)).cpu().numpy()
+    whole, *within = np.split(moves, np.cumsum([len(rows) for rows in parts])[:-1])
+    details = {"directions_stderr": spread / directions**0.5}
     if not sure:
         return score("mind", value, None, n=n, method=TOO_FEW, details=details, units=units, reference=_FIXED)
     variance, influence = units.estimate(whole, within)
@@ -127,4 +131,4 @@ def _along(frame: Tensor, x: Tensor) -> Tensor:
 def _potentials(ranked: Tensor, gaps: Tensor) -> Tensor:
     """Integral of twice the gap along each sorted projection, by trapezoids: what a sample moved in costs."""
     steps = (gaps[:, 1:] + gaps[:, :-1]) * ranked.diff(dim=1)
-    return torch.nn.functional.pad(steps.cumsum(1), (1, 0))
+    return torch.nn.functional.pad(running_sums(steps), (1, 0))

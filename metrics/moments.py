@@ -10,7 +10,9 @@ import numpy as np
 from jaxtyping import Float64
 from scipy.linalg.blas import dsyrk
 
+from evalsvc.metrics import factorizations
 from evalsvc.metrics.arrays import as_matrix, as_vector
+from evalsvc.metrics.devices import device_of, on_host, staged, together
 from evalsvc.metrics.lazy_torch import torch
 from evalsvc.metrics.precomputed import Arrays, Precomputed, Values
 from evalsvc.metrics.score import MetricError
@@ -38,8 +40,7 @@ class Moments:
     def __init__(self, n: int, mean: Any, covariance: Any) -> None:
         """Take known moments; ``covariance`` is (d, d) with ddof 1. Raises :class:`MetricError` on a misfit."""
         self._n = int(n)
-        self._mean = as_vector(mean, "mean")
-        covariance = as_matrix(covariance, "covariance").to(torch.float64)
+        self._mean, covariance = together(as_vector(mean, "mean"), as_matrix(covariance, "covariance").double())
         d = len(self._mean)
         if self._n < 1 or covariance.shape != (d, d):
             raise MetricError(
@@ -84,6 +85,18 @@ class Moments:
         return covariance
 
     @property
+    def device(self) -> torch.device:
+        """Where mean and covariance are."""
+        return self._mean.device
+
+    def there(self) -> Moments:
+        """The same moments where they are computed (:mod:`evalsvc.metrics.devices`)."""
+        device = device_of(self._mean)
+        if device == self.device:
+            return self
+        return Moments.of_sums(self._n, staged(self._mean, device), staged(self._scatter, device))
+
+    @property
     def trace(self) -> float:
         """Trace of the covariance."""
         return float(self._scatter.trace()) / self.freedom
@@ -117,8 +130,8 @@ class Moments:
         if len(other.mean) != len(self._mean):
             raise MetricError(f"moments of {len(self._mean)} and of {len(other.mean)} columns cannot be merged")
         n = self._n + other.n
-        step = other._mean.to(self._mean.device) - self._mean
-        self._scatter = self._scatter + other._scatter.to(step.device)
+        step = staged(other._mean, self.device) - self._mean
+        self._scatter = self._scatter + staged(other._scatter, self.device)
         self._scatter.addr_(step, step, alpha=self._n * other.n / n)
         self._mean = self._mean + step * (other.n / n)
         self._n = n
@@ -131,7 +144,7 @@ class Moments:
 
 def _find(inputs: Values, options: Values) -> dict[str, np.ndarray]:
     moments = Moments.of(inputs["reference"])
-    return {"mean": moments.mean.numpy(), "scatter": moments.scatter.numpy()}
+    return {"mean": on_host(moments.mean), "scatter": on_host(moments.scatter)}
 
 
 def _restore(arrays: Arrays, inputs: Values, options: Values) -> Moments:
@@ -153,23 +166,28 @@ REFERENCE_MOMENTS = Precomputed(
 def _sums(blocks: Iterator[Tensor]) -> tuple[int, Tensor, Tensor]:
     """Number of rows, mean, and centered sum of squares.
 
-    All is shifted by the first block's mean, so that a far origin costs no digits.
+    All is shifted by the first block's mean, so that a far origin costs no digits. Where the host is faster than the
+    device of the blocks, the products are taken there.
     """
     first = next(blocks)
+    device = device_of(first)
+    at_host = factorizations.is_on_host("product", device)
+    place = torch.device("cpu") if at_host else device
     n = 0
-    shift = first.to(torch.float64).mean(0)
+    shift = staged(first, place, torch.float64).mean(0)
     total = torch.zeros_like(shift)
     scatter = shift.new_zeros((len(shift), len(shift)))
-    add = _add_on_cpu if scatter.device.type == "cpu" else _add
+    add = _add_on_host if at_host else _add
     buffer = shift.new_empty(first.shape)
     for block in itertools.chain([first], blocks):
         if len(block) > len(buffer):
             buffer = shift.new_empty(block.shape)
-        add(total, scatter, block, shift, buffer[: len(block)])
+        add(total, scatter, staged(block, place), shift, buffer[: len(block)])
         n += len(block)
-    if add is _add_on_cpu:
+    if at_host:
         _mirror(scatter.numpy())
-    return n, shift + total / n, scatter.addr_(total, total, alpha=-1 / n)
+    scatter.addr_(total, total, alpha=-1 / n)
+    return n, staged(shift + total / n, device), staged(scatter, device)
 
 
 def _add(total: Tensor, scatter: Tensor, block: Tensor, shift: Tensor, centered: Tensor) -> None:
@@ -179,7 +197,7 @@ def _add(total: Tensor, scatter: Tensor, block: Tensor, shift: Tensor, centered:
     scatter.addmm_(centered.T, centered)
 
 
-def _add_on_cpu(total: Tensor, scatter: Tensor, block: Tensor, shift: Tensor, centered: Tensor) -> None:
+def _add_on_host(total: Tensor, scatter: Tensor, block: Tensor, shift: Tensor, centered: Tensor) -> None:
     """The same, of the Gram matrix the lower triangle alone: half the work.
 
     NumPy subtracts, because torch's threads would still spin when those of SciPy's BLAS begin, which costs a third.
@@ -200,9 +218,9 @@ def _mirror(lower: np.ndarray) -> None:
 
 
 def _factor(scatter: Tensor) -> Tensor:
-    lower, failed = torch.linalg.cholesky_ex(scatter)
+    lower, failed = factorizations.cholesky_ex(scatter)
     factor: Tensor = lower.mT
     if failed:
-        values, vectors = torch.linalg.eigh(scatter)
-        factor = torch.linalg.qr((vectors * values.clamp(min=0).sqrt()).mT, mode="r").R
+        values, vectors = factorizations.eigh(scatter)
+        factor = factorizations.qr_upper((vectors * values.clamp(min=0).sqrt()).mT)
     return factor

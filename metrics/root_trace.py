@@ -34,16 +34,20 @@ class RootTrace:
 
     @classmethod
     def of(cls, variances: Float64[Tensor, " k"]) -> RootTrace:
-        """From the positive eigenvalues of M, ascending."""
+        """From the positive eigenvalues of M, ascending, on the host."""
         if not len(variances):
             return cls(1.0, variances.new_zeros(1), variances.new_zeros(0, 1))
         relative = variances / variances[-1]
         lowest = math.log(float(relative[0])) / 2 - _REACH
-        nodes = torch.arange(lowest, _REACH + _STEP, _STEP, dtype=relative.dtype, device=relative.device).exp()
+        nodes = torch.arange(lowest, _REACH + _STEP, _STEP, dtype=relative.dtype).exp()
         weights = nodes * (_STEP / math.pi)
         # Beyond both ends the terms fall as a geometric series, whose sum the last term carries.
         weights[[0, -1]] /= -math.expm1(-_STEP)
         return cls(math.sqrt(float(variances[-1])), weights, (relative[:, None] + nodes.square()).reciprocal())
+
+    def to(self, device: torch.device) -> RootTrace:
+        """The same on a device, where the rows are."""
+        return RootTrace(self.unit, self.weights.to(device), self.resolvents.to(device))
 
     def without(self, rows: Float[Tensor, "n k"], share: float) -> Float64[Tensor, " n"]:
         """Change of the trace if ``share * z z'`` of a row z is subtracted from M, of each row; never positive."""

@@ -14,7 +14,9 @@ from typing import TYPE_CHECKING, Any
 
 from jaxtyping import Float, Float32, Float64
 
+from evalsvc.metrics import factorizations
 from evalsvc.metrics.arrays import as_matrix
+from evalsvc.metrics.devices import device_of, staged
 from evalsvc.metrics.lazy_torch import torch
 from evalsvc.metrics.moments import Moments
 
@@ -51,16 +53,17 @@ class Gaussian:
     @classmethod
     def of_moments(cls, moments: Moments) -> Gaussian:
         """The law of known moments."""
+        moments = moments.there()
         return cls(moments.n, moments.mean, moments, None)
 
     @classmethod
     def of_rows(cls, matrix: Tensor) -> Gaussian:
         """The law of few rows (n, d), all held in float64."""
-        rows = matrix.to(torch.float64)
+        rows = staged(matrix, device_of(matrix), torch.float64)
         mean = rows.mean(0)
         return cls(len(rows), mean, None, (rows - mean) / math.sqrt(len(rows) - 1))
 
-    @property
+    @functools.cached_property
     def trace(self) -> float:
         """Trace of the covariance."""
         if self.rows is not None:
@@ -107,9 +110,10 @@ class Gaussian:
 class Transport:
     """Two laws in common coordinates, which have the same variances under both, from one spectrum in double precision.
 
-    ``values`` and ``vectors`` are those of ``first`` within the factor of ``second``. A spectrum in single precision
-    drops all directions below 1e-4 of the largest eigenvalue, which is a product of two covariances: three quarters of
-    them where variances fall as 1 / k. In double precision a dropped direction has no variance to speak of.
+    ``values``, which are on the host, and ``vectors`` are those of ``first`` within the factor of ``second``. A
+    spectrum in single precision drops all directions below 1e-4 of the largest eigenvalue, which is a product of two
+    covariances: three quarters of them where variances fall as 1 / k. In double precision a dropped direction has no
+    variance to speak of.
     """
 
     first: Gaussian
@@ -120,9 +124,9 @@ class Transport:
     @classmethod
     def between(cls, first: Gaussian, second: Gaussian) -> Transport:
         """Find the spectrum of ``first`` within the factor of ``second``."""
-        values, vectors = torch.linalg.eigh(first.within(second.factor))
+        values, vectors = factorizations.eigh(first.within(second.factor))
         rank = min(first.rank, second.rank)
-        return cls(first, second, values[-rank:], vectors[:, -rank:])
+        return cls(first, second, values[-rank:].cpu(), vectors[:, -rank:])
 
     @functools.cached_property
     def of_first(self) -> Coordinates:
@@ -132,16 +136,16 @@ class Transport:
     @functools.cached_property
     def of_second(self) -> Coordinates:
         """Of rows of ``second``; it needs no inverse of a factor."""
-        return Coordinates.of(self.first.times(self._root).mul_(self.variances.rsqrt()), self.unit)
+        return Coordinates.of(self.first.times(self._root).mul_(self._there.rsqrt()), self.unit)
 
     @functools.cached_property
     def of_factor(self) -> Float64[Tensor, "f k"]:
         """Of the rows of the factor of ``second`` themselves."""
-        return self._real * (self.variances.sqrt() / self.unit)
+        return self._real * (self._there.sqrt() / self.unit)
 
     @functools.cached_property
     def variances(self) -> Float64[Tensor, " k"]:
-        """The eigenvalues of the product of both covariances, ascending, without those that are rounding."""
+        """The eigenvalues of the product of both covariances on the host, ascending, without those of rounding."""
         real = self.values > len(self.vectors) * _EPS * self.values[-1]
         return self.values[len(real) - int(real.sum()) :]
 
@@ -155,8 +159,13 @@ class Transport:
         factor, real = self.second.factor, self._real
         if len(factor) < factor.shape[1]:
             return factor.T @ real
-        bands = torch.split(torch.arange(len(factor)), _BAND)
-        return torch.cat([factor[: band[-1] + 1, band].T @ real[: band[-1] + 1] for band in bands])
+        bands = [(start, min(start + _BAND, len(factor))) for start in range(0, len(factor), _BAND)]
+        return torch.cat([factor[:stop, start:stop].T @ real[:stop] for start, stop in bands])
+
+    @functools.cached_property
+    def _there(self) -> Float64[Tensor, " k"]:
+        """The variances where the vectors are."""
+        return self.variances.to(self.vectors.device)
 
     @property
     def _real(self) -> Float64[Tensor, "f k"]:
@@ -168,7 +177,7 @@ class Coordinates:
     """A map from centered rows to coordinates: a product in single precision, with the scales taken out first."""
 
     root: Float32[Tensor, "d k"]
-    scale: float
+    scale: Float64[Tensor, ""]
 
     @classmethod
     def of(cls, root: Float64[Tensor, "d k"], unit: float) -> Coordinates:
@@ -182,10 +191,10 @@ class Coordinates:
         return (narrow @ self.root).mul_(size * self.scale)
 
 
-def _narrow(x: Tensor) -> tuple[Tensor, float]:
+def _narrow(x: Tensor) -> tuple[Tensor, Tensor]:
     """The matrix in single precision over a power of two near its largest entry, and that power."""
-    largest = max(map(abs, map(float, x.aminmax()))) if x.numel() else 0.0
-    size = 2.0 ** math.frexp(largest)[1] if largest else 1.0
+    lowest, highest = x.aminmax() if x.numel() else x.new_zeros(2)
+    size = torch.frexp(torch.maximum(-lowest, highest)).exponent.double().exp2()
     return torch.mul(x, 1 / size).float(), size
 
 
@@ -199,12 +208,12 @@ def covariance_part(first: Gaussian, second: Gaussian, mean_part: float, values:
     if values is None:
         smaller = first.rows is None or (second.rows is not None and second.n < first.n)
         inner = first.within(second.factor) if smaller else second.within(first.factor)
-        values = torch.linalg.eigvalsh(inner)[-min(first.rank, second.rank) :]
+        values = factorizations.eigvalsh(inner)[-min(first.rank, second.rank) :].cpu()
     overlap = float(values.clamp(min=0).sqrt().sum())
     if total + mean_part - 2 * overlap < _NEAR * total:
         return _residual(first.factor, second.factor)
     if _rounding(values) > _TOLERANCE * total:
-        overlap = float(torch.linalg.svdvals(first.factor @ second.factor.T).sum())
+        overlap = float(factorizations.svdvals(first.factor @ second.factor.T).sum())
     return max(0.0, total - 2 * overlap)
 
 
@@ -218,7 +227,7 @@ def _rounding(values: Tensor) -> float:
 
 def _residual(first: Tensor, second: Tensor) -> float:
     """The covariance part as the least squared distance between rotated factors: a sum of squares, exact near zero."""
-    left, _, right = torch.linalg.svd(first @ second.T)
+    left, _, right = factorizations.svd(first @ second.T)
     first, second = left.T @ first, right @ second
     shared = min(len(first), len(second))
     rest = first[shared:].square().sum() + second[shared:].square().sum()

@@ -7,7 +7,9 @@ from typing import TYPE_CHECKING
 
 from jaxtyping import Num
 
-from evalsvc.metrics.arrays import as_matrix, block_rows
+from evalsvc.metrics import factorizations
+from evalsvc.metrics.arrays import as_matrix, block_rows, taken
+from evalsvc.metrics.devices import device_of, staged
 from evalsvc.metrics.influence import LEAST, METHOD, TOO_FEW
 from evalsvc.metrics.lazy_torch import torch
 from evalsvc.metrics.registry import Quantity, metric, score
@@ -64,23 +66,27 @@ def vendi_score(x: Num[Array, "n d"], q: float | int = 1.0, groups: Groups | Non
     units = Units.of(n, groups)
     parts = [torch.from_numpy(half).to(matrix.device) for half in units.halves]
     if n <= d:
-        rows = _units(matrix.double())
+        rows = _units(staged(matrix, device_of(matrix), torch.float64))
         gram = rows @ rows.T
+        parts = [part.to(gram.device) for part in parts]
         grams = [gram[part][:, part] for part in parts]
     else:
         grams = [_gram(matrix, part) for part in parts]
         gram = grams[0] + grams[1]
-    values, vectors = torch.linalg.eigh(gram / n)
-    values.clamp_(min=0)
+    values, vectors = _spectrum(gram / n)
     value = min(max(_effective_number(values, q), 1.0), float(len(values)))
     if reason := units.too_few or _no_stderr(matrix, value, q):
         return score("vendi_score", value, None, n=n, method=reason, units=units)
-    of_halves = (torch.linalg.eigh(each / len(part)) for each, part in zip(grams, parts, strict=True))
-    spectra = [_weighted(values, vectors, q) for values, vectors in ((values, vectors), *of_halves)]
+    of_halves = (_spectrum(each / len(part)) for each, part in zip(grams, parts, strict=True))
+    spectra = [(*each, _weights(each[0], q)) for each in ((values, vectors), *of_halves)]
     if n <= d:
-        whole, *within = (len(vectors) * vectors.square() @ (values * weights) for values, vectors, weights in spectra)
+        whole, *within = (
+            len(vectors) * vectors.square() @ (values * weights).to(vectors.device)
+            for values, vectors, weights in spectra
+        )
     else:
-        whole, *within = _forms(matrix, parts, [(vectors * weights) @ vectors.T for _, vectors, weights in spectra])
+        forms = [(vectors * weights.to(vectors.device)) @ vectors.T for _, vectors, weights in spectra]
+        whole, *within = _forms(matrix, parts, forms)
     variance, influence = units.estimate(whole.cpu().numpy(), [half.cpu().numpy() for half in within])
     error = math.sqrt(variance)
     if q == math.inf and len(values) > 1 and values[-1] - values[-2] < 3 * error * values[-1] ** 2:
@@ -101,7 +107,7 @@ def _no_stderr(matrix: Tensor, value: float, q: float | int) -> str | None:
 
 
 def _refuse_zero_rows(matrix: Tensor) -> None:
-    zero = (matrix == 0).all(1).nonzero()
+    zero = torch.cat([(part == 0).all(1) for part in torch.split(matrix, block_rows(matrix))]).nonzero()
     if len(zero):
         raise MetricError(f"row {int(zero[0, 0])} of x is zero and has no direction; drop it or use other features")
 
@@ -114,11 +120,17 @@ def _units(block: Tensor) -> Tensor:
 
 def _gram(matrix: Tensor, rows: Tensor) -> Tensor:
     d = matrix.shape[1]
-    gram = torch.zeros((d, d), dtype=torch.float64, device=matrix.device)
+    gram = torch.zeros((d, d), dtype=torch.float64, device=device_of(matrix))
     for piece in torch.split(rows, block_rows(matrix)):
-        units = _units(matrix[piece].double())
+        units = _units(taken(matrix, piece).double())
         gram.addmm_(units.T, units)
     return gram
+
+
+def _spectrum(matrix: Tensor) -> tuple[Tensor, Tensor]:
+    """Eigenvalues, on the host, and eigenvectors of a positive matrix."""
+    values, vectors = factorizations.eigh(matrix)
+    return values.cpu().clamp_(min=0), vectors
 
 
 def _effective_number(values: Tensor, q: float | int) -> float:
@@ -134,9 +146,8 @@ def _effective_number(values: Tensor, q: float | int) -> float:
     return math.exp(float(present.pow(q).sum().log()) / (1 - q))
 
 
-def _weighted(values: Tensor, vectors: Tensor, q: float | int) -> tuple[Tensor, Tensor, Tensor]:
-    """A spectrum, and what the score gains with each eigenvalue."""
-    values = values.clamp(min=0)
+def _weights(values: Tensor, q: float | int) -> Tensor:
+    """How much the score gains with each eigenvalue."""
     present = values > _NULL * values[-1]
     weights = torch.zeros_like(values)
     if q == 1:
@@ -146,7 +157,7 @@ def _weighted(values: Tensor, vectors: Tensor, q: float | int) -> tuple[Tensor, 
     else:
         power = values[present].pow(q - 1)
         weights[present] = q / (1 - q) * power / (values[present] * power).sum()
-    return values, vectors, weights * _effective_number(values, q)
+    return weights * _effective_number(values, q)
 
 
 def _forms(matrix: Tensor, parts: list[Tensor], forms: list[Tensor]) -> tuple[Tensor, Tensor, Tensor]:
@@ -155,8 +166,8 @@ def _forms(matrix: Tensor, parts: list[Tensor], forms: list[Tensor]) -> tuple[Te
     for part, form in zip(parts, forms[1:], strict=True):
         # Single precision is ample for a standard error.
         both = torch.cat([forms[0], form], 1).float()
-        pieces = [_units(matrix[piece].double()).float() for piece in torch.split(part, block_rows(matrix))]
+        pieces = (_units(taken(matrix, piece).double()).float() for piece in torch.split(part, block_rows(matrix)))
         found.append(torch.cat([((u @ both).view(len(u), 2, -1) * u[:, None]).sum(2) for u in pieces]))
     first, second = found
     whole = torch.cat([first[:, 0], second[:, 0]])
-    return whole[torch.cat(parts).argsort()], first[:, 1], second[:, 1]
+    return whole[torch.cat(parts).argsort().to(whole.device)], first[:, 1], second[:, 1]

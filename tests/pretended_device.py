@@ -69,7 +69,6 @@ NONDETERMINISTIC = {
     aten.histc.default,
     aten.cumsum.default,
     aten.put_.default,
-    aten.upsample_linear1d.default,
 }
 OF_A_VALUE = {
     "__float__",
