@@ -14,6 +14,7 @@ the switches of torch allow it. It does not show the rounding of cuBLAS and cuDN
 
 from __future__ import annotations
 
+import functools
 import sys
 from collections import Counter
 from collections.abc import Iterator
@@ -430,8 +431,15 @@ def _site() -> str:
     """The latest line of the project that is on the stack."""
     frame: FrameType | None = sys._getframe(1)
     while frame is not None:
-        path = Path(frame.f_code.co_filename)
-        if path.is_relative_to(ROOT) and "site-packages" not in path.parts and path != Path(__file__):
-            return f"{path.relative_to(ROOT)}:{frame.f_lineno}"
+        if name := _of_the_project(frame.f_code.co_filename):
+            return f"{name}:{frame.f_lineno}"
         frame = frame.f_back
     return "?"
+
+
+@functools.cache
+def _of_the_project(filename: str) -> str:
+    """The path of a file of the project within it; empty for others and for this one."""
+    path = Path(filename)
+    inside = path.is_relative_to(ROOT) and "site-packages" not in path.parts and path != Path(__file__)
+    return str(path.relative_to(ROOT)) if inside else ""
