@@ -300,6 +300,10 @@ class PretendedDevice(TorchFunctionMode):
                 return getattr(first.inner, name)(*args[1:], **kwargs)
         if name == "pin_memory":
             return first
+        if name == "as_tensor" and on_device and kwargs.get("device") is None:
+            return first.to(kwargs.get("dtype", first.dtype))
+        if self.kind == "mps" and name in ("scaled_dot_product_attention", "lstm"):  # which choose a kernel by device
+            return self._outside(func, name, args, kwargs)
         if name in ("__getitem__", "__setitem__"):
             return self._indexed(func, name, args, kwargs)
         if name == "where" and len(args) == 3 and any(isinstance(t, PretendedTensor) for t in args):

@@ -26,6 +26,7 @@ from evalsvc.builtin.pretrained import (
 )
 from evalsvc.core.digests import digest_json, digest_path
 from evalsvc.core.errors import InputError, first_line
+from evalsvc.metrics.devices import staged
 from evalsvc.plugins.interfaces import Modality
 from evalsvc.plugins.samples import Images, MixedImages, Samples, Texts
 
@@ -75,8 +76,11 @@ class Classifier:
         windows = self._windows(samples)
         every = [inputs for several in windows for inputs in several]
         found = torch.empty(len(every), len(self.labels), dtype=torch.float64)
-        for places in self._batches(every):
-            found[places] = self._run([every[i] for i in places])
+        batches = list(self._batches(every))
+        logits = [self._run([every[i] for i in places]) for places in batches]
+        for places, each in zip(batches, logits, strict=True):  # which waits for the device after all are launched
+            wide = each.cpu().double()
+            found[places] = wide.softmax(-1) if self.exclusive else wide.sigmoid()
         return list(torch.split(found, [len(several) for several in windows]))
 
     def _batches(self, every: Sequence[Inputs]) -> Iterator[list[int]]:
@@ -93,9 +97,9 @@ class Classifier:
         return 1 if unpadded or self.modality == "audio" else BATCH
 
     def _run(self, batch: Sequence[Inputs]) -> Float[Tensor, "k c"]:
-        joined = {name: torch.cat([each[name] for each in batch]).to(self._device) for name in batch[0]}
-        logits: Tensor = self._network(**joined).logits.double().cpu()
-        return logits.softmax(-1) if self.exclusive else logits.sigmoid()
+        joined = {name: staged(torch.cat([each[name] for each in batch]), self._device) for name in batch[0]}
+        logits: Tensor = self._network(**joined).logits
+        return logits
 
 
 def open_classifier(model: str, device: torch.device, who: str) -> Classifier:

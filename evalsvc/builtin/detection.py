@@ -41,10 +41,11 @@ class ObjectDetector:
         (found,) = self._processor.post_process_object_detection(
             self._network(**inputs), threshold=threshold, target_sizes=[tuple(pixels.shape[1:])]
         )
+        scores, classes, places = (found[name].cpu() for name in ("scores", "labels", "boxes"))
         boxes: dict[str, list[Box]] = {}
-        for place in found["scores"].argsort(descending=True, stable=True).tolist():
-            label = str(self._network.config.id2label[int(found["labels"][place])])
-            of_class, box = boxes.setdefault(label, []), Box(*found["boxes"][place].tolist())
+        for place in scores.argsort(descending=True, stable=True).tolist():
+            label = str(self._network.config.id2label[int(classes[place])])
+            of_class, box = boxes.setdefault(label, []), Box(*places[place].tolist())
             if all(map(math.isfinite, box)) and len(of_class) < most:
                 of_class.append(box)
         return boxes

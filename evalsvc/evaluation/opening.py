@@ -17,6 +17,7 @@ from evalsvc.inputs.checkpoints import Checkpoint
 from evalsvc.inputs.decoding_options import OPTIONS, Decoding
 from evalsvc.inputs.references import OpenReference, open_reference
 from evalsvc.inputs.suite_entries import ExtractorUse, ScorerUse
+from evalsvc.metrics.full_precision import full_precision
 from evalsvc.plugins.interfaces import Extractor, Generator, Judge, Modality
 from evalsvc.plugins.registry import PluginKind
 from evalsvc.plugins.scorers import Scorer, ScoresLikelihoods
@@ -117,7 +118,8 @@ def _built_with(
 
 def _build(what: str, factory: Any, arguments: tuple[Any, ...], options: Mapping[str, Any]) -> Any:
     try:
-        with redirect_stdout(sys.stderr):  # what a plug-in prints is talk
+        # The output of a plug-in is talk, and trials by which it chooses how to compute are float32.
+        with redirect_stdout(sys.stderr), full_precision():
             return factory(*arguments, **options)
     except EvalsvcError:
         raise

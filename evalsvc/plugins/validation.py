@@ -11,7 +11,14 @@ import numpy as np
 from evalsvc.core.errors import EvalsvcError, ModelError, first_line
 from evalsvc.metrics.full_precision import full_precision
 from evalsvc.metrics.lazy_torch import torch
-from evalsvc.plugins.interfaces import Extractor, Generator, Likelihood, Modality, NegativeLogLikelihood
+from evalsvc.plugins.interfaces import (
+    EmbedsTexts,
+    Extractor,
+    Generator,
+    Likelihood,
+    Modality,
+    NegativeLogLikelihood,
+)
 from evalsvc.plugins.items import Drawn
 from evalsvc.plugins.samples import Audio, Images, MixedImages, SampleRequest, Samples, Texts, Videos
 
@@ -95,9 +102,10 @@ def extract(extractor: Extractor, samples: Samples) -> dict[str, np.ndarray]:
         array = arrays[output]
         if array.ndim != 2 or len(array) != len(samples) or (dimension and array.shape[1] != dimension):
             raise ModelError(f"{who} returned {output!r} of shape {tuple(array.shape)} for {len(samples)} samples")
-        if not bool(torch.isfinite(array).all()):
+        found = array.float().cpu()
+        if not bool(torch.isfinite(found).all()):
             raise ModelError(f"{who} returned NaN or infinite values in {output!r}")
-        checked[output] = array.float().cpu().numpy()
+        checked[output] = found.numpy()
     return checked
 
 
@@ -105,6 +113,21 @@ def _extract_by_size(extractor: Extractor, samples: MixedImages, who: str) -> di
     where, results = zip(*((rows, extract(extractor, images)) for rows, images in samples.by_size()), strict=True)
     order = torch.cat(where).argsort().numpy()
     return {output: join(f"{who}: {output}", [arrays[output] for arrays in results])[order] for output in results[0]}
+
+
+def embed_texts(extractor: EmbedsTexts, texts: Sequence[str]) -> np.ndarray:
+    """Return the float32 embeddings of texts on the CPU.
+
+    Raises:
+        ModelError: they have a wrong shape, or contain NaN.
+    """
+    who = f"{type(extractor).__name__}.embed_texts"
+    with _named(who), torch.inference_mode(), full_precision():
+        found = extractor.embed_texts(texts).float().cpu()
+    if found.ndim != 2 or len(found) != len(texts) or not bool(torch.isfinite(found).all()):
+        raise ModelError(f"{who} returned shape {tuple(found.shape)}, or NaN, for {len(texts)} texts")
+    embeddings: np.ndarray = found.numpy()
+    return embeddings
 
 
 def join(what: str, blocks: Sequence[np.ndarray]) -> np.ndarray:

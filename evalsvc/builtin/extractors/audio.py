@@ -8,19 +8,21 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from evalsvc.builtin.extractors.batches import staged_together
 from evalsvc.core.errors import InputError
 from evalsvc.inputs.sounds.decoding import resample
 from evalsvc.plugins.samples import Audio, Samples
 
 
 def waves_at(samples: Samples, rate: int, who: str) -> list[Float[Tensor, " t"]]:
-    """Waves at ``rate``, resampled by soxr at high quality if necessary."""
+    """Waves at ``rate`` on the host, resampled by soxr at high quality if necessary."""
     if not isinstance(samples, Audio):
         raise InputError(f"extractor {who!r} requires audio samples")
+    waves = staged_together(samples.waves, torch.device("cpu"))
     if samples.rate == rate:
-        return list(samples.waves)
+        return waves
     need = f"extractor {who!r} needs audio at {rate} Hz (got {samples.rate} Hz)"
-    return [torch.from_numpy(resample(wave.cpu().numpy(), samples.rate, rate, need)) for wave in samples.waves]
+    return [torch.from_numpy(resample(wave.numpy(), samples.rate, rate, need)) for wave in waves]
 
 
 def mel_spectrogram(wave: Float[Tensor, " t"], rate: int, window: int, step: int, bands: int) -> Float[Tensor, "f b"]:

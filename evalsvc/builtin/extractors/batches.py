@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Protocol
 
 import torch
@@ -11,6 +11,7 @@ from torch import Tensor
 
 from evalsvc.core.batching import Batches, out_of_memory
 from evalsvc.core.errors import InputError, ModelError
+from evalsvc.metrics.devices import staged
 from evalsvc.metrics.full_precision import full_precision
 from evalsvc.plugins.samples import Images, MixedImages, Samples
 
@@ -49,11 +50,18 @@ class PreparedImages:
 
     def __getitem__(self, rows: slice) -> Float[Tensor, "k 3 s s"]:
         if isinstance(self._samples, MixedImages):
-            return torch.cat([self._on_device(item[None]) for item in self._samples.items[rows]])
-        return self._on_device(self._samples[rows])
+            items = staged_together(self._samples.items[rows], self._device)
+            return torch.cat([self._prepare(item[None].expand(-1, 3, -1, -1)) for item in items])
+        return self._prepare(staged(self._samples[rows], self._device).expand(-1, 3, -1, -1))
 
-    def _on_device(self, pixels: UInt8[Tensor, "k c h w"]) -> Tensor:
-        return self._prepare(pixels.to(self._device).expand(-1, 3, -1, -1))
+
+def staged_together(arrays: Sequence[Tensor], device: torch.device) -> list[Tensor]:
+    """Arrays of any shapes and one dtype on a device, in one copy."""
+    if all(array.device == device for array in arrays):
+        return list(arrays)
+    flat = staged(torch.cat([array.flatten() for array in arrays]), device)
+    parts = flat.split([array.numel() for array in arrays])
+    return [part.view(array.shape) for part, array in zip(parts, arrays, strict=True)]
 
 
 class Pieces:

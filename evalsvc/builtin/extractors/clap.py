@@ -13,6 +13,7 @@ from torch import Tensor
 from evalsvc.builtin.extractors.audio import waves_at
 from evalsvc.builtin.extractors.batches import Pieces
 from evalsvc.builtin.pretrained import offline, open_pretrained, open_tokenizer
+from evalsvc.metrics.devices import staged
 from evalsvc.plugins.interfaces import ExtractorInfo
 from evalsvc.plugins.registry import open_to_clients
 from evalsvc.plugins.samples import Samples
@@ -48,11 +49,11 @@ class Clap:
 
     def extract(self, samples: Samples) -> dict[str, Float[Tensor, "n d"]]:
         """One embedding per clip of any length."""
-        waves = [wave[: self._longest].cpu().numpy() for wave in waves_at(samples, self._rate, "clap")]
+        waves = [wave[: self._longest].numpy() for wave in waves_at(samples, self._rate, "clap")]
         mels = self._features(
             waves, sampling_rate=self._rate, truncation="rand_trunc", padding="repeatpad", return_tensors="pt"
         )["input_features"]
-        (embedding,) = self._pieces.run(self._embed, mels.to(self._device))
+        (embedding,) = self._pieces.run(self._embed, staged(mels, self._device))
         return {"embedding": embedding}
 
     @torch.inference_mode()

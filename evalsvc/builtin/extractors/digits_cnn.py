@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from evalsvc.core.errors import InputError
 from evalsvc.inputs.checkpoints import Checkpoint, load_into
+from evalsvc.metrics.devices import staged
 from evalsvc.plugins.interfaces import ExtractorInfo
 from evalsvc.plugins.registry import open_to_clients
 from evalsvc.plugins.samples import Images, Samples
@@ -59,7 +60,7 @@ class DigitsCNN:
             preprocessing="8x8 as they are, RGB to grey by ITU-R 601 luma, -1 to 1, float32",
             backend=f"torch-{device.type}",
         )
-        self.device = device
+        self.device, self._luma = device, torch.tensor(_LUMA, device=device).view(3, 1, 1)
         self.model = Classifier()
         load_into(self.model, weights)
         self.model.to(device).eval().requires_grad_(False)
@@ -73,8 +74,8 @@ class DigitsCNN:
             raise InputError(
                 f"extractor 'digits-cnn' requires gray or RGB images of 8x8 pixels, got {channels}x{height}x{width}"
             )
-        pixels = samples.pixels.to(self.device).float()
+        pixels = staged(samples.pixels, self.device).float()
         if channels == 3:
-            pixels = (pixels * pixels.new_tensor(_LUMA).view(3, 1, 1)).sum(1, keepdim=True)
+            pixels = (pixels * self._luma).sum(1, keepdim=True)
         features, logits = self.model(pixels / 127.5 - 1)
         return {"features": features, "logits": logits}

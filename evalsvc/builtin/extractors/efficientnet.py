@@ -11,6 +11,7 @@ from torch import Tensor
 
 from evalsvc.core.digests import digest_path
 from evalsvc.core.errors import InputError
+from evalsvc.metrics.devices import staged
 from evalsvc.plugins.interfaces import ExtractorInfo
 from evalsvc.plugins.registry import open_to_clients
 from evalsvc.plugins.samples import Images, Samples
@@ -51,7 +52,7 @@ class EfficientNetLite0:
         """Both outputs of one forward pass."""
         if not isinstance(samples, Images):
             raise InputError("extractor 'efficientnet-lite0' requires image samples")
-        pixels = samples.pixels.to(self._device).float().expand(-1, 3, -1, -1)
+        pixels = staged(samples.pixels, self._device).float().expand(-1, 3, -1, -1)
         if pixels.shape[-2:] != (self._size, self._size):
             pixels = F.interpolate(pixels, (self._size, self._size), mode="bicubic", antialias=True).clamp(0, 255)
         maps = self._network.extract_features(((pixels - 127) / 128).contiguous(memory_format=torch.channels_last))

@@ -7,6 +7,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from evalsvc.core.errors import InputError
+from evalsvc.metrics.devices import staged
 from evalsvc.plugins.interfaces import ExtractorInfo
 from evalsvc.plugins.registry import open_to_clients
 from evalsvc.plugins.samples import Images, Samples
@@ -25,4 +26,4 @@ class Pixels:
         """Output ``pixels``: (n, c * h * w)."""
         if not isinstance(samples, Images):
             raise InputError("extractor 'pixels' requires image samples")
-        return {"pixels": samples.pixels.to(self._device).flatten(1).float() / 255}
+        return {"pixels": staged(samples.pixels, self._device).flatten(1).float() / 255}

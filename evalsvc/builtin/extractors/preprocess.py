@@ -87,8 +87,17 @@ def normalize(
     x: Float[Tensor, "n 3 h w"], statistics: tuple[tuple[float, ...], tuple[float, ...]]
 ) -> Float[Tensor, "n 3 h w"]:
     """``(x / 255 - mean) / std`` per channel, for levels 0..255."""
-    mean, std = statistics
-    return (x - 255 * x.new_tensor(mean).view(3, 1, 1)) / (255 * x.new_tensor(std).view(3, 1, 1))
+    mean, std = _levels(statistics, x.dtype, x.device)
+    return (x - mean) / std
+
+
+@lru_cache(maxsize=16)
+def _levels(
+    statistics: tuple[tuple[float, ...], tuple[float, ...]], dtype: torch.dtype, device: torch.device
+) -> tuple[Float[Tensor, "3 1 1"], Float[Tensor, "3 1 1"]]:
+    """Mean and standard deviation in levels, once for each device."""
+    mean, std = (255 * torch.tensor(each, dtype=dtype, device=device).view(3, 1, 1) for each in statistics)
+    return mean, std
 
 
 # --- the four preprocessings of Inception ---

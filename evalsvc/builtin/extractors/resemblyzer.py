@@ -15,6 +15,7 @@ from evalsvc.builtin.extractors.audio import mel_spectrogram, waves_at
 from evalsvc.core.digests import digest_path
 from evalsvc.core.errors import CheckpointError, first_line
 from evalsvc.inputs import published_weights as published
+from evalsvc.metrics.devices import staged
 from evalsvc.plugins.interfaces import ExtractorInfo
 from evalsvc.plugins.registry import open_to_clients
 from evalsvc.plugins.samples import Samples
@@ -69,11 +70,11 @@ class Resemblyzer:
         return {"embedding": torch.stack([self._embed(wave) for wave in waves_at(samples, RATE, "resemblyzer")])}
 
     def _embed(self, wave: Tensor) -> Tensor:
-        wave = _louder(wave.cpu())
+        wave = _louder(wave)
         starts = _parts(len(wave))
         end = (starts[-1] + FRAMES) * STEP
         mels = mel_spectrogram(F.pad(wave, (0, max(0, end - len(wave)))), RATE, WINDOW, STEP, BANDS)
-        parts = torch.stack([mels[start : start + FRAMES] for start in starts]).to(self._device)
+        parts = staged(torch.stack([mels[start : start + FRAMES] for start in starts]), self._device)
         return F.normalize(self._model(parts).mean(0), dim=0)
 
 

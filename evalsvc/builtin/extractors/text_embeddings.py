@@ -15,6 +15,7 @@ from evalsvc.builtin.extractors.batches import Pieces
 from evalsvc.builtin.pretrained import open_pretrained, open_tokenizer
 from evalsvc.core.digests import digest_json, digest_path
 from evalsvc.core.errors import InputError
+from evalsvc.metrics.devices import staged
 from evalsvc.plugins.interfaces import ExtractorInfo
 from evalsvc.plugins.registry import open_to_clients
 from evalsvc.plugins.samples import Samples, Texts
@@ -69,9 +70,8 @@ class TextEncoder:
         encoded = self._tokenizer(list(samples.items), truncation=True, max_length=self._max_tokens)["input_ids"]
         order = sorted(range(len(encoded)), key=lambda i: len(encoded[i]))
         (ranked,) = self._pieces.run(self._embed, _Padded([encoded[i] for i in order], self._device))
-        embedding = torch.empty_like(ranked)
-        embedding[order] = ranked
-        return {"embedding": embedding}
+        rank = staged(torch.tensor(order).argsort(), self._device)
+        return {"embedding": ranked[rank]}
 
     @torch.inference_mode()
     def _embed(self, packed: Tensor) -> tuple[Tensor, ...]:
@@ -82,7 +82,8 @@ class TextEncoder:
         elif self._pooling == "cls":
             pooled = hidden[:, 0]
         else:
-            pooled = hidden[torch.arange(len(hidden)), (mask.sum(1) - 1).clamp(min=0)]
+            rows = torch.arange(len(hidden), device=hidden.device)
+            pooled = hidden[rows, (mask.sum(1) - 1).clamp(min=0)]
         return (F.normalize(pooled, dim=1),)
 
 
@@ -101,7 +102,7 @@ class _Padded:
         for row, tokens in enumerate(chosen):
             packed[row, : len(tokens), 0] = torch.tensor(tokens)
             packed[row, : len(tokens), 1] = 1
-        return packed.to(self._device)
+        return staged(packed, self._device)
 
 
 @open_to_clients()

@@ -16,6 +16,7 @@ from evalsvc.builtin.extractors.batches import Pieces
 from evalsvc.core.digests import digest_path
 from evalsvc.core.errors import InputError, first_line
 from evalsvc.inputs.published_weights import weights_folder
+from evalsvc.metrics.devices import staged
 from evalsvc.plugins.interfaces import Extractor, ExtractorInfo
 from evalsvc.plugins.registry import PluginKind, Plugins, open_to_clients
 from evalsvc.plugins.samples import Images, Samples, Videos
@@ -123,7 +124,7 @@ class ScriptedVideo:
 
     def _forward(self, clips: UInt8[Tensor, "n t c h w"]) -> tuple[Float[Tensor, "n d"]]:
         n, t = clips.shape[:2]
-        frames = clips.to(self._device).expand(-1, -1, 3, -1, -1).flatten(0, 1).float()
+        frames = staged(clips, self._device).expand(-1, -1, 3, -1, -1).flatten(0, 1).float()
         resized = torch.nn.functional.interpolate(frames, (self._side, self._side), mode="bilinear") / 127.5 - 1
         shown = resized.view(n, t, 3, self._side, self._side).transpose(1, 2)
         return (self._network(shown, **self._arguments).flatten(1),)

@@ -22,6 +22,7 @@ from evalsvc.builtin.language_models.continuations import ContinuationEncoder
 from evalsvc.builtin.language_models.model import LanguageModel
 from evalsvc.core.batching import out_of_memory
 from evalsvc.core.errors import InputError, ModelError
+from evalsvc.metrics.full_precision import full_precision
 
 BUDGET = {"cpu": 2048}
 BUDGET_ON_GPU = 16_384
@@ -279,7 +280,7 @@ def _head_can_be_split(model: LanguageModel) -> bool:
     network: Any = model.network
     probe = torch.arange(1, 5, device=model.device)[None]
     try:
-        with torch.inference_mode():
+        with torch.inference_mode(), full_precision():
             whole = network(input_ids=probe, use_cache=False).logits
             parts = network.get_output_embeddings()(
                 network.base_model(input_ids=probe, use_cache=False).last_hidden_state

@@ -5,11 +5,13 @@ from __future__ import annotations
 import importlib.metadata
 from collections.abc import Callable, Mapping, Sequence
 
-from jaxtyping import Float64
+from jaxtyping import UInt8
 from torch import Tensor
 
+from evalsvc.builtin.extractors.batches import staged_together
 from evalsvc.builtin.scorers.rows import Failed, score_rows
 from evalsvc.core.errors import InputError
+from evalsvc.metrics.lazy_torch import torch
 from evalsvc.metrics.registry import Quantity
 from evalsvc.plugins.items import ItemBatch, Scored
 from evalsvc.plugins.samples import Images, MixedImages, Samples
@@ -17,7 +19,7 @@ from evalsvc.plugins.scorers import ScorerInfo
 
 LEVELS = 255.0
 """Difference of the darkest and the brightest level."""
-Compare = Callable[[Float64[Tensor, "1 c h w"], Float64[Tensor, "1 c h w"]], float]
+Compare = Callable[[UInt8[Tensor, "1 c h w"], UInt8[Tensor, "1 c h w"]], float]
 """From an image and its target, levels 0 to 255 of equal shape, to a value."""
 
 
@@ -33,8 +35,10 @@ def by_torchmetrics(settings: str) -> dict[str, str]:
     return {"settings": settings, "torchmetrics": importlib.metadata.version("torchmetrics")}
 
 
-def score_image_pairs(info: ScorerInfo, samples: Samples, items: ItemBatch, compare: Compare) -> Scored:
-    """Compare each image with its target. A gray image has three equal channels beside an RGB image.
+def score_image_pairs(
+    info: ScorerInfo, samples: Samples, items: ItemBatch, compare: Compare, device: torch.device
+) -> Scored:
+    """Compare each image with its target on a device. A gray image has three equal channels beside an RGB image.
 
     An image of another size than its target fails.
 
@@ -47,14 +51,14 @@ def score_image_pairs(info: ScorerInfo, samples: Samples, items: ItemBatch, comp
             f"scorer {info.name!r} compares images: score an image suite, and set 'target' of the items to a column "
             "of image files"
         )
-    images, wanted = samples.items, targets.items
+    images, wanted = (staged_together(each.items, device) for each in (samples, targets))
 
     def judge(row: int) -> Sequence[float]:
-        image, target = images[row], wanted[row].to(images[row].device)
+        image, target = images[row], wanted[row]
         if image.shape[1:] != target.shape[1:]:
             raise Failed(f"the image is {_size(image)}, but its target is {_size(target)}")
         channels = max(len(image), len(target))
-        pair = (each.expand(channels, -1, -1)[None].double() for each in (image, target))
+        pair = (each.expand(channels, -1, -1)[None] for each in (image, target))
         return [compare(*pair)]
 
     return score_rows(info, len(samples), judge)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import torch
-from jaxtyping import Float, Float64
+from jaxtyping import Float, UInt8
 from torch import Tensor
 
 from evalsvc.builtin.scorers.image_pairs import LEVELS, image_pair_info, score_image_pairs
@@ -61,19 +61,20 @@ class LPIPS:
 
     def score(self, samples: Samples, items: ItemBatch) -> Scored:
         """The distance of each image from its target."""
-        return score_image_pairs(self.info, samples, items, self._compare)
+        return score_image_pairs(self.info, samples, items, self._compare, self._device)
 
-    def _compare(self, image: Float64[Tensor, "1 c h w"], target: Float64[Tensor, "1 c h w"]) -> float:
+    def _compare(self, image: UInt8[Tensor, "1 c h w"], target: UInt8[Tensor, "1 c h w"]) -> float:
         height, width = image.shape[2:]
         least = self._trunk.least
         if min(height, width) < least:
             raise NotApplicable(f"the network takes images from {least}x{least} pixels on, not {height}x{width}")
-        levels = torch.cat([image, target]).to(self._device).float().expand(-1, 3, -1, -1) / LEVELS * 2 - 1
+        levels = torch.cat([image, target]).float().expand(-1, 3, -1, -1) / LEVELS * 2 - 1
         outputs = activations(self._layers, self._trunk, (levels - self._shift) / self._scale)
-        return sum(_distance(pair, head) for pair, head in zip(outputs, self._heads, strict=True))
+        distances = [_distance(pair, head) for pair, head in zip(outputs, self._heads, strict=True)]
+        return float(sum(torch.stack(distances).tolist()))
 
 
-def _distance(pair: Float[Tensor, "2 c i j"], head: Float[Tensor, "1 c 1 1"]) -> float:
+def _distance(pair: Float[Tensor, "2 c i j"], head: Float[Tensor, "1 c 1 1"]) -> Float[Tensor, ""]:
     """Squared difference of the activations at length one, weighted by channel, mean over places."""
     first, second = pair / (pair.norm(dim=1, keepdim=True) + EPS)
-    return float((head[0] * (first - second).square()).sum(0).mean())
+    return (head[0] * (first - second).square()).sum(0).mean()

@@ -31,6 +31,7 @@ class MSSSIM:
     )
 
     def __init__(self, device: torch.device) -> None:
+        self._device = device
         from torchmetrics.functional.image import multiscale_structural_similarity_index_measure
 
         self._ms_ssim = multiscale_structural_similarity_index_measure
@@ -42,7 +43,7 @@ class MSSSIM:
 
     def score(self, samples: Samples, items: ItemBatch) -> Scored:
         """The similarity of each image."""
-        return score_image_pairs(self.info, samples, items, self._compare)
+        return score_image_pairs(self.info, samples, items, self._compare, self._device)
 
     def _compare(self, image: Tensor, target: Tensor) -> float:
         height, width = image.shape[2:]

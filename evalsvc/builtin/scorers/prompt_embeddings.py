@@ -8,6 +8,7 @@ import numpy as np
 from jaxtyping import Float32
 
 from evalsvc.builtin.scorers.rows import NotApplicable
+from evalsvc.plugins import validation
 from evalsvc.plugins.interfaces import EmbedsTexts
 from evalsvc.plugins.items import Prompt, messages_of
 
@@ -23,7 +24,7 @@ class PromptEmbeddings:
         self._places = {prompt: place for place, prompt in enumerate(dict.fromkeys(self._prompts))}
         if self._places:
             texts = [template.replace(PLACE, prompt) for prompt in self._places]
-            self._embedded = extractor.embed_texts(texts).float().cpu().numpy()
+            self._embedded = validation.embed_texts(extractor, texts)
 
     def __getitem__(self, row: int) -> Float32[np.ndarray, "1 d"]:
         """The embedding of the prompt of a row.

@@ -29,13 +29,14 @@ class PSNR:
     quantities = (Quantity("psnr", Direction.HIGHER, "dB", 0.0, MOST, title="PSNR", title_zh="峰值信噪比"),)
 
     def __init__(self, device: torch.device) -> None:
+        self._device = device
         self.info = image_pair_info("psnr", self.quantities, {"settings": f"data range 255, at most {MOST:g} dB"})
 
     def score(self, samples: Samples, items: ItemBatch) -> Scored:
         """The PSNR of each image."""
-        return score_image_pairs(self.info, samples, items, _psnr)
+        return score_image_pairs(self.info, samples, items, _psnr, self._device)
 
 
 def _psnr(image: Tensor, target: Tensor) -> float:
-    error = float((image - target).square().mean())
+    error = int((image.int() - target.int()).square().sum()) / image.numel()  # exact, on devices without float64 too
     return min(MOST, 10 * math.log10(LEVELS**2 / error)) if error else MOST

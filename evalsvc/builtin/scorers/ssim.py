@@ -29,6 +29,7 @@ class SSIM:
     quantities = (Quantity("ssim", Direction.HIGHER, "similarity", -1.0, 1.0, title="SSIM", title_zh="结构相似性"),)
 
     def __init__(self, device: torch.device) -> None:
+        self._device = device
         from torchmetrics.functional.image import structural_similarity_index_measure
 
         self._ssim = structural_similarity_index_measure
@@ -38,7 +39,7 @@ class SSIM:
 
     def score(self, samples: Samples, items: ItemBatch) -> Scored:
         """The structural similarity of each image, in float32: convolutions in float64 take 15 times as long."""
-        return score_image_pairs(self.info, samples, items, self._compare)
+        return score_image_pairs(self.info, samples, items, self._compare, self._device)
 
     def _compare(self, image: Tensor, target: Tensor) -> float:
         height, width = image.shape[2:]

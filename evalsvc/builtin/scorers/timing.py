@@ -45,7 +45,7 @@ class Timing:
         """The known costs of each sample; NaN is unknown."""
         assert items.usage
         seconds, tokens, price = (
-            each.double().cpu() for each in (items.usage.seconds, items.usage.tokens, items.usage.price)
+            each.cpu().double() for each in (items.usage.seconds, items.usage.tokens, items.usage.price)
         )
         rate = torch.where(seconds > 0, tokens / seconds, torch.nan)
         values = {"seconds": seconds, "tokens_per_second": rate, "price": price}

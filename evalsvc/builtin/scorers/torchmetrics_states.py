@@ -95,6 +95,6 @@ def value_of(module: Any, state: State, output: str) -> float:
     if isinstance(found, tuple):
         found = found[0]
     try:
-        return float(torch.as_tensor(found).double().mean())
+        return float(torch.as_tensor(found).cpu().double().mean())
     except (TypeError, ValueError):
         raise InputError(f"torchmetrics class {type(module).__name__} does not return a number") from None

@@ -7,7 +7,6 @@ import torch
 from scipy.io import wavfile
 from scipy.signal import stft
 from torch import nn
-from transformers import ClapAudioConfig, ClapConfig, ClapFeatureExtractor, ClapModel, ClapTextConfig
 
 from evalsvc.builtin.extractors import resemblyzer
 from evalsvc.builtin.extractors.audio import _mel_bands, mel_spectrogram, waves_at
@@ -20,6 +19,7 @@ from evalsvc.plugins import validation
 from evalsvc.plugins.conformance import check_generator
 from evalsvc.plugins.interfaces import GeneratorInfo
 from evalsvc.plugins.samples import Audio, Images, SampleRequest
+from tests.evalsvc.builtin.test_sound_scorers import save_clap
 
 CPU = torch.device("cpu")
 
@@ -28,13 +28,16 @@ def tone(hertz, seconds, rate=16_000):
     return 0.1 * torch.sin(2 * math.pi * hertz * torch.arange(int(seconds * rate)) / rate)
 
 
-@pytest.fixture(scope="module")
-def speaker(tmp_path_factory):
-    path = tmp_path_factory.mktemp("speaker") / "pretrained.pt"
+def save_speaker(folder):
     torch.manual_seed(0)
     extra = {"similarity_weight": torch.ones(1), "similarity_bias": torch.zeros(1)}
-    torch.save({"step": 1, "model_state": SpeakerEncoder().state_dict() | extra}, path)
-    return Resemblyzer(CPU, weights=str(path))
+    torch.save({"step": 1, "model_state": SpeakerEncoder().state_dict() | extra}, folder / "pretrained.pt")
+    return folder / "pretrained.pt"
+
+
+@pytest.fixture(scope="module")
+def speaker(tmp_path_factory):
+    return Resemblyzer(CPU, weights=str(save_speaker(tmp_path_factory.mktemp("speaker"))))
 
 
 def test_mel_power_is_the_textbook_sum_over_centred_hann_frames():
@@ -99,20 +102,9 @@ def test_a_speaker_checkpoint_with_code_or_other_tensors_is_refused(tmp_path):
 
 
 def test_clap_embeds_with_its_own_bands_and_no_chance(tmp_path):
-    torch.manual_seed(0)
-    audio = ClapAudioConfig(
-        spec_size=64, num_mel_bins=16, patch_size=4, patch_stride=[4, 4], patch_embeds_hidden_size=8, depths=[1, 1],
-        num_attention_heads=[2, 2], hidden_size=16, window_size=4,
-    )  # fmt: skip
-    text = ClapTextConfig(vocab_size=20, hidden_size=8, num_hidden_layers=1, num_attention_heads=2, intermediate_size=8)
-    config = ClapConfig(text_config=text.to_dict(), audio_config=audio.to_dict(), projection_dim=6)
-    ClapModel(config).save_pretrained(tmp_path)
     protocols = set()
     for hop in (40, 80):
-        ClapFeatureExtractor(
-            feature_size=16, sampling_rate=8_000, hop_length=hop, max_length_s=2, fft_window_size=256
-        ).save_pretrained(tmp_path)
-        extractor = Clap(CPU, model=str(tmp_path))
+        extractor = Clap(CPU, model=str(save_clap(tmp_path, hop)))
         protocols.add(extractor.info.protocol)
     assert len(protocols) == 2, "the bands are no part of the weights"
     long = torch.cat([tone(300, 2, 8_000), tone(900, 3, 8_000)])

@@ -39,13 +39,16 @@ def clip_folder(tmp_path_factory):
     return save_clip(tmp_path_factory.mktemp("clip"))
 
 
-@pytest.fixture(scope="module")
-def dino_folder(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("dino")
+def save_dinov2(folder):
     torch.manual_seed(0)
     config = Dinov2Config(hidden_size=16, num_hidden_layers=2, num_attention_heads=2, image_size=224, patch_size=14)
     Dinov2Model(config).save_pretrained(folder)
     return folder
+
+
+@pytest.fixture(scope="module")
+def dino_folder(tmp_path_factory):
+    return save_dinov2(tmp_path_factory.mktemp("dino"))
 
 
 def images(n, height, width, seed=0):

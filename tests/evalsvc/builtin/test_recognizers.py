@@ -28,10 +28,8 @@ from tests.evalsvc.builtin.test_image_scorers import CPU, batch
 LETTERS = ["<pad>", "<unk>", "|", *"aeinst"]
 
 
-@pytest.fixture(scope="module")
-def ctc(tmp_path_factory):
+def save_ctc(folder):
     """A random wav2vec 2.0 with letters."""
-    folder = tmp_path_factory.mktemp("ctc")
     torch.manual_seed(0)
     config = Wav2Vec2Config(
         vocab_size=len(LETTERS), hidden_size=16, num_hidden_layers=1, num_attention_heads=2, intermediate_size=16,
@@ -45,6 +43,11 @@ def ctc(tmp_path_factory):
     Wav2Vec2CTCTokenizer(str(folder / "letters.json"), bos_token=None, eos_token=None).save_pretrained(folder)
     Wav2Vec2FeatureExtractor().save_pretrained(folder)
     return folder
+
+
+@pytest.fixture(scope="module")
+def ctc(tmp_path_factory):
+    return save_ctc(tmp_path_factory.mktemp("ctc"))
 
 
 @pytest.fixture(scope="module")

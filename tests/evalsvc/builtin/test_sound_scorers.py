@@ -161,9 +161,8 @@ def test_a_wrong_option_is_named(options, fault):
 # --- CLAP ---
 
 
-@pytest.fixture(scope="module")
-def clap(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("clap")
+def save_clap(folder, hop=80):
+    """A CLAP in miniature that hears two seconds of 8 kHz."""
     torch.manual_seed(0)
     audio = ClapAudioConfig(
         spec_size=64, num_mel_bins=16, patch_size=4, patch_stride=[4, 4], patch_embeds_hidden_size=8, depths=[1, 1],
@@ -177,12 +176,17 @@ def clap(tmp_path_factory):
         folder
     )
     ClapFeatureExtractor(
-        feature_size=16, sampling_rate=8_000, hop_length=80, max_length_s=2, fft_window_size=256
+        feature_size=16, sampling_rate=8_000, hop_length=hop, max_length_s=2, fft_window_size=256
     ).save_pretrained(folder)
     words = Tokenizer(models.WordLevel({"<s>": 0, "<pad>": 1, "<unk>": 2, "a": 3, "bell": 4, "rings": 5}, "<unk>"))
     words.pre_tokenizer = pre_tokenizers.Whitespace()
     PreTrainedTokenizerFast(tokenizer_object=words, pad_token="<pad>", unk_token="<unk>").save_pretrained(folder)
     return folder
+
+
+@pytest.fixture(scope="module")
+def clap(tmp_path_factory):
+    return save_clap(tmp_path_factory.mktemp("clap"))
 
 
 def test_texts_are_embedded_as_the_model_does(clap):

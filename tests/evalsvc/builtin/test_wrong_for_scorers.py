@@ -200,10 +200,10 @@ def built(tmp_path_factory):
     for name, kind in (("first-pixel", Logits), ("space", Space)):
         plugins.add(Plugin(PluginKind.EXTRACTOR, name, "tests", "0", lambda kind=kind: kind))
 
-    def build(name):
-        given = {"plugins": plugins} if "extractor" in CASES[name].options else {}
-        given |= CASES[name].files(tmp_path_factory.mktemp("weights"))
-        return SHIPPED[name].load()(CPU, **CASES[name].options, **given)
+    def build(case, name, device=CPU):
+        given = {"plugins": plugins} if case.options.get("extractor") in ("first-pixel", "space") else {}
+        given |= case.files(tmp_path_factory.mktemp("weights"))
+        return SHIPPED[name].load()(device, **case.options, **given)
 
     return build
 
@@ -217,7 +217,7 @@ MARKED = [pytest.param(name, marks=needs_namespaces if name == "code-tests" else
 
 @pytest.mark.parametrize("name", MARKED)
 def test_what_is_wrong_for_a_scorer_is_a_named_outcome(built, name):
-    case, scorer = CASES[name], built(name)
+    case, scorer = CASES[name], built(CASES[name], name)
     found = outcome(scorer, case, range(4))
     column = found.values[case.quantity or scorer.info.quantities[0].name]
     for row, expected in enumerate(case.outcomes):
@@ -233,7 +233,7 @@ def test_what_is_wrong_for_a_scorer_is_a_named_outcome(built, name):
 
 @pytest.mark.parametrize("name", MARKED)
 def test_a_value_depends_on_its_row_alone(built, name):
-    scorer, order = built(name), [2, 0, 3, 1]
+    scorer, order = built(CASES[name], name), [2, 0, 3, 1]
     whole, mixed = (outcome(scorer, CASES[name], rows) for rows in (range(4), order))
     single = [outcome(scorer, CASES[name], [row]) for row in range(4)]
     for quantity, column in whole.values.items():
@@ -247,7 +247,7 @@ def test_a_value_depends_on_its_row_alone(built, name):
     "name", [name for name, case in CASES.items() if "targets" in case.columns and name != "target-nll"]
 )
 def test_samples_and_targets_of_another_kind_are_refused_by_name(built, name):
-    case, scorer = CASES[name], built(name)
+    case, scorer = CASES[name], built(CASES[name], name)
     sounds = Audio((torch.zeros(8),) * 4, 16000)
     with pytest.raises(InputError, match=f"scorer '{name}'"):
         scorer.score(sounds, batch(4, **case.columns))
