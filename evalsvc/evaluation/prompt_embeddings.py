@@ -11,6 +11,7 @@ from evalsvc.evaluation import opening
 from evalsvc.evaluation.context import EvaluationContext
 from evalsvc.evaluation.items import items_of, places_of
 from evalsvc.evaluation.spec import EvaluationSpec
+from evalsvc.plugins import validation
 from evalsvc.plugins.interfaces import EmbedsTexts
 from evalsvc.plugins.items import text_of
 
@@ -33,7 +34,7 @@ def embedded_prompts(
         with artifacts.matrix_writer(key, len(prompts)) as writer:
 
             def embed(start: int, stop: int) -> np.ndarray:
-                return extractor.embed_texts(prompts[start:stop]).float().cpu().numpy()
+                return validation.embed_texts(extractor, prompts[start:stop])
 
             for block in context.batches.over(0, len(prompts), embed):
                 writer.append(block)

@@ -16,6 +16,7 @@ from evalsvc.core.errors import (
     StorageError,
     UnavailableError,
     WithdrawnError,
+    causes,
     first_line,
     one_line,
 )
@@ -158,7 +159,7 @@ def _score(info: ScorerInfo, n: int, failures: Mapping[int, str], call: Callable
         except (StorageError, WithdrawnError, IncompatibleWorkerError, UnavailableError):
             raise
         except Exception as error:
-            if out_of_memory(error) or _of_the_device(error):
+            if out_of_memory(error) or any(isinstance(each, torch.AcceleratorError) for each in causes(error)):
                 raise
             if len(chosen) > 1:
                 half = len(chosen) // 2
@@ -177,11 +178,6 @@ def _score(info: ScorerInfo, n: int, failures: Mapping[int, str], call: Callable
         reasons |= {chosen[place]: _reason(why) for place, why in found.reasons.items()}
     kept = tuple(states.get(row, b"") for row in range(n))
     return Values(values, outcomes, reasons, frozenset(crashed), kept if any(kept) else ())
-
-
-def _of_the_device(error: BaseException | None) -> bool:
-    """Whether an error or its cause is a failure of the device, after which nothing runs there any more."""
-    return error is not None and (isinstance(error, torch.AcceleratorError) or _of_the_device(error.__cause__))
 
 
 def _checked(info: ScorerInfo, found: Scored, n: int) -> dict[str, Float64[np.ndarray, " n"]]:

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 
+from evalsvc.core.errors import ModelError
 from evalsvc.plugins import scoring
 from evalsvc.plugins.samples import Audio, Images, Texts
 from tests.evalsvc.builtin import test_wrong_for_scorers as wrong
@@ -78,3 +79,14 @@ def test_values_of_a_device_are_those_of_the_cpu_wherever_the_samples_are(built,
         assert (found.reasons, found.crashed) == (truth.reasons, truth.crashed)
         for quantity, column in truth.values.items():
             np.testing.assert_allclose(found.values[quantity], column, rtol=1e-5, atol=1e-5)
+
+
+def test_a_failure_of_the_device_within_an_extractor_is_not_one_of_the_samples(built, monkeypatch):  # noqa: F811
+    scorer = built(CASES["label-accuracy"], "label-accuracy")
+
+    def fails(samples):
+        raise torch.AcceleratorError("CUDA error: unspecified launch failure")
+
+    monkeypatch.setattr(scorer._inner.extractor, "extract", fails)
+    with pytest.raises(ModelError, match="unspecified launch failure"):
+        values(scorer, CASES["label-accuracy"].samples, CASES["label-accuracy"])
