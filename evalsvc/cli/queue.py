@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
 import time
 from collections.abc import Sequence
 from contextlib import suppress
@@ -20,7 +17,7 @@ from sqlalchemy.exc import OperationalError
 from evalsvc.cli.backends import backend
 from evalsvc.cli.console import err, print_json, table
 from evalsvc.cli.options import AsJson, BatchSize, PluginFiles
-from evalsvc.core.errors import InputError
+from evalsvc.core.cards import cards_of
 from evalsvc.core.observability import telemetry
 from evalsvc.core.settings import Settings
 from evalsvc.evaluation.progress import Progress
@@ -92,7 +89,7 @@ def retry(context: typer.Context, evaluations: Ids) -> None:
 
 def worker(
     devices: Annotated[
-        str, typer.Option(help="Devices, one slot each: cuda:0,cuda:1 or cpu,cpu; auto uses every GPU.")
+        str, typer.Option(help="Devices, one slot each: cuda:0,cuda:1, MIG-UUID or cpu,cpu; auto uses every GPU.")
     ] = "auto",
     batch_size: BatchSize = 250,
     plugin: PluginFiles = None,
@@ -110,16 +107,12 @@ def worker(
 
     server_file()  # an invalid setting must end the command, not each evaluation
 
-    names = _every_device() if devices == "auto" else [name.strip() for name in devices.split(",") if name.strip()]
-    if not names:
-        raise InputError("--devices is empty: use cuda:0, cpu or auto")
-    on_cpu = sum(name == "cpu" for name in names)
-    threads = max(1, (os.cpu_count() or 1) // on_cpu) if on_cpu > 1 else None
+    cards = cards_of(devices)
     files = tuple(file.resolve() for file in plugin or ())
     duties = [ProcessRole(role="coordinator", place="coordinator")]
     duties += [
-        ProcessRole(role="slot", place=f"slot-{i}", device=name, batch_size=batch_size, plugins=files, threads=threads)
-        for i, name in enumerate(names)
+        ProcessRole(role="slot", place=f"slot-{i}", card=card, batch_size=batch_size, plugins=files)
+        for i, card in enumerate(cards)
     ]
     settings = Settings()
     telemetry.begin(settings)
@@ -127,13 +120,6 @@ def worker(
         raise typer.Exit(supervise(settings, duties))
     with serve_metrics(metrics_host, metrics_port) as folder:
         raise typer.Exit(supervise(settings, [duty.model_copy(update={"metrics": folder}) for duty in duties]))
-
-
-def _every_device() -> list[str]:
-    """Count the GPUs in a process of its own, so that the supervisor does not keep torch and a CUDA context."""
-    count = "import torch; print(torch.cuda.device_count())"
-    found = int(subprocess.run([sys.executable, "-c", count], capture_output=True, text=True, check=True).stdout)
-    return [f"cuda:{number}" for number in range(found)] or ["auto"]
 
 
 def _exit_code(found: Sequence[Progress]) -> int:

@@ -33,8 +33,9 @@ POWERCAP = Path("/sys/class/powercap")
 class Cost:
     """Seconds on one device, peak memory in bytes, energy in joules; ``None`` if it could not be measured.
 
-    ``energy`` is that of the whole device during the computation: a GPU, or the CPU sockets, which other processes may
-    share.
+    ``energy`` is that of the whole device during the computation: a GPU, or the CPU sockets, which processes of others
+    may share. It is unknown for a MIG instance, and where several processes were started on one device, of which each
+    would count the energy of all.
     """
 
     seconds: float
@@ -45,9 +46,9 @@ class Cost:
 class Meter:
     """Measures from its construction on; one at a time, since the peak is per process."""
 
-    def __init__(self, device: torch.device) -> None:
+    def __init__(self, device: torch.device, *, shared: bool = False) -> None:
         self._device = device
-        self._counter = energy_counter(device)
+        self._counter = None if shared else energy_counter(device)
         self._joules = self._counter.read() if self._counter else ()
         _forget_peak(device)
         self._started = time.perf_counter()
@@ -121,12 +122,20 @@ def _nvml(device: torch.device) -> EnergyCounter | None:
     def read() -> Sequence[float]:
         return (pynvml.nvmlDeviceGetTotalEnergyConsumption(handle) / 1e3,)
 
+    def is_split() -> bool:
+        try:
+            return bool(pynvml.nvmlDeviceGetMigMode(handle)[0] == pynvml.NVML_DEVICE_MIG_ENABLE)
+        except pynvml.NVMLError_NotSupported:
+            return False
+
     try:
         pynvml.nvmlInit()
         # By UUID: torch numbers devices by CUDA_VISIBLE_DEVICES, NVML does not.
         handle: Any = pynvml.nvmlDeviceGetHandleByUUID(f"GPU-{torch.cuda.get_device_properties(device).uuid}")
+        if is_split():  # the counter is that of the whole card
+            return None
         read()
-    except pynvml.NVMLError:  # before Volta, a MIG slice of a GPU, no driver
+    except pynvml.NVMLError:  # before Volta, a MIG instance, no driver
         return None
     return EnergyCounter("nvml", read, (math.inf,))
 

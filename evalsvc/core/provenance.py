@@ -13,17 +13,17 @@ from evalsvc.metrics.lazy_torch import torch
 PACKAGES = ("evalsvc", "torch", "torchmetrics", "numpy", "scipy", "pillow")
 
 
-def environment(device: torch.device) -> dict[str, Any]:
-    """Facts about this process and machine that affect results."""
+def environment(device: torch.device, called: str, *, shared: bool) -> dict[str, Any]:
+    """Facts about this process and machine that affect results; users call the device by another name than torch."""
     return {
         "packages": {name: importlib.metadata.version(name) for name in PACKAGES},
         "python": platform.python_version(),
         "platform": platform.platform(),
         "git_commit": git_commit(),
-        "device": str(device),
+        "device": called,
         "device_name": torch.cuda.get_device_name(device) if device.type == "cuda" else platform.machine(),
         "threads": torch.get_num_threads(),
-        "energy_from": counter.source if (counter := energy_counter(device)) else None,
+        "energy_from": counter.source if not shared and (counter := energy_counter(device)) else None,
     }
 
 

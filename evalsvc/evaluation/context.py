@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from evalsvc.core.batching import Batches
+from evalsvc.core.cards import Card
+from evalsvc.core.cost import Meter
 from evalsvc.core.errors import InputError, first_line
 from evalsvc.core.settings import Settings
 from evalsvc.inputs.content_watch import ContentWatch
@@ -40,7 +42,7 @@ class EvaluationContext:
         self,
         settings: Settings,
         plugins: Plugins,
-        device: str = "auto",
+        device: str | Card = "auto",
         batch_size: int = 250,
         progress: Progress = silent,
     ) -> None:
@@ -48,7 +50,8 @@ class EvaluationContext:
         self.artifacts = open_artifacts(settings)
         self.kept_bytes = int(settings.kept_samples)
         self.plugins = plugins
-        self.device = pick_device(device)
+        self.card = Card(name=device, device=device) if isinstance(device, str) else device
+        self.device = take_device(self.card)
         self.batches = Batches(batch_size)
         self._clip_batches = Batches(min(batch_size, CLIPS))
         self.progress = progress
@@ -66,20 +69,35 @@ class EvaluationContext:
         self.generator: tuple[str, Generator] | None = None
         """The last generator, with the digest of its inputs."""
 
+    @property
+    def device_name(self) -> str:
+        """The device for people: a process that sees one card calls it ``cuda:0``, but its user does not."""
+        return self.card.name if self.card.variables else str(self.device)
+
+    def meter(self) -> Meter:
+        """A new meter of this device."""
+        return Meter(self.device, shared=self.card.processes > 1)
+
     def batches_of(self, modality: Modality) -> Batches:
         """Batches of samples of this modality: a video is as large as many images."""
         return self._clip_batches if modality == "video" else self.batches
 
 
-def pick_device(name: str) -> torch.device:
-    """The device for a name; ``auto`` is the first CUDA device, else Apple's GPU, else the CPU."""
+def take_device(card: Card) -> torch.device:
+    """Take the device of a card; ``auto`` is the first CUDA device, else Apple's GPU, else the CPU.
+
+    Processes that were started together on the CPU share its threads.
+    """
+    name = card.device
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
     try:
         tried = torch.empty(0, device=name)
         tried.cpu()  # 'meta' tensors cannot be read
-        return tried.device
     except (RuntimeError, AssertionError) as error:
         raise InputError(
-            f"device {name!r} cannot be used here ({first_line(error)}): pass another device, or 'auto'"
+            f"device {card.name!r} cannot be used here ({first_line(error)}): pass another device, or 'auto'"
         ) from None
+    if tried.device.type == "cpu" and card.processes > 1:
+        torch.set_num_threads(max(1, torch.get_num_threads() // card.processes))
+    return tried.device

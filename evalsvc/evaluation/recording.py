@@ -140,7 +140,7 @@ def _provenance(
     timed = [(stage_of(shard.kind), shard.stop - shard.start, shard.seconds) for shard in shards if shard.seconds]
     seconds = {stage: sum(s for of, _, s in timed if of == stage) for stage in ("samples", "likelihood")}
     drawn = sum(count for stage, count, _ in timed if stage == "samples")
-    return environment(context.device) | {
+    return environment(context.device, context.device_name, shared=context.card.processes > 1) | {
         "seed": spec.seed,
         "weights": spec.weights,
         "samples": _taken(spec),

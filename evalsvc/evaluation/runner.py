@@ -8,7 +8,7 @@ from contextlib import suppress
 
 from sqlalchemy.exc import OperationalError
 
-from evalsvc.core.cost import Cost, Meter
+from evalsvc.core.cost import Cost
 from evalsvc.core.errors import EvalsvcError, StorageError, WithdrawnError, detail_of
 from evalsvc.core.observability import tracing
 from evalsvc.evaluation import attempts, failures, lifecycle
@@ -73,7 +73,7 @@ def measure(spec: EvaluationSpec, context: EvaluationContext, attempt: Attempt, 
     Raises:
         WithdrawnError: the attempt was superseded and its scores differ from the stored ones.
     """
-    meter = Meter(context.device)
+    meter = context.meter()
     if rerun:
         context.artifacts.remove(spec.features_key)
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from evalsvc.core.cost import Cost, Meter
+from evalsvc.core.cost import Cost
 from evalsvc.evaluation import opening
 from evalsvc.evaluation.context import Advance, EvaluationContext
 from evalsvc.evaluation.engines import noted
@@ -43,7 +43,7 @@ def shard_content(
     spec: EvaluationSpec, shard: Shard, context: EvaluationContext, advance: Advance, *, rerun: bool
 ) -> ShardContent | None:
     """Compute what is missing of one shard, or damaged; all of it on a ``rerun``. ``None`` if nothing is."""
-    meter = Meter(context.device)
+    meter = context.meter()
     files = (sample_files if shard.kind == "samples" else _likelihood_files)(spec, shard, context, advance, rerun=rerun)
     if not files:
         return None

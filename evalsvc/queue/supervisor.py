@@ -18,6 +18,7 @@ from typing import ParamSpec
 from pydantic import BaseModel, ConfigDict, Field
 from sqlalchemy.exc import SQLAlchemyError
 
+from evalsvc.core.cards import Card
 from evalsvc.core.errors import EvalsvcError, StorageError
 from evalsvc.core.observability import telemetry, tracing
 from evalsvc.core.settings import Settings
@@ -51,10 +52,9 @@ class ProcessRole(BaseModel):
     model_config = ConfigDict(frozen=True)
 
     role: worker_registry.Role
-    device: str = ""
+    card: Card = Card()
     batch_size: int = 250
     plugins: tuple[Path, ...] = ()
-    threads: int | None = None
     metrics: Path | None = None
     place: str = ""
     supervisor: int = Field(default_factory=os.getpid)
@@ -76,7 +76,7 @@ class _Child:
         self.name, self.started = worker_registry.new_name(), time.monotonic()
         command = [sys.executable, "-m", "evalsvc.queue.supervisor", self.name, self.duty.model_dump_json()]
         # A process group of its own: Ctrl-C goes to the supervisor, which lets its processes finish their work.
-        self.process = subprocess.Popen(command, process_group=0)
+        self.process = subprocess.Popen(command, env=os.environ | self.duty.card.variables, process_group=0)
 
     def ended(self) -> int | None:
         """The exit code, once, when the process has ended; a restart is then due after a growing delay."""
@@ -167,22 +167,18 @@ def main(name: str, duty: ProcessRole) -> None:
 def _run_slot(
     settings: Settings, name: str, duty: ProcessRole, asked: SimpleQueue[None], metrics: WorkerMetrics
 ) -> None:
-    import torch
-
     from evalsvc.evaluation.context import EvaluationContext
     from evalsvc.plugins.registry import Plugins
     from evalsvc.queue import dbos_engine
     from evalsvc.queue.heartbeat import Heartbeat
     from evalsvc.queue.slot import Slot
 
-    if duty.threads:
-        torch.set_num_threads(duty.threads)
-    context = EvaluationContext(settings, Plugins(duty.plugins), duty.device, duty.batch_size)
-    heartbeat = Heartbeat(settings, name, "slot", str(context.device), duty.supervisor)
+    context = EvaluationContext(settings, Plugins(duty.plugins), duty.card, duty.batch_size)
+    heartbeat = Heartbeat(settings, name, "slot", context.device_name, duty.supervisor)
     heartbeat.start()
     dbos_engine.launch(settings.database, name, "slot", Slot(context, heartbeat, metrics))
     _run_daemon_thread(_exit_if_claims_abandoned, settings, name)
-    log.info("slot %s on %s is ready", name, context.device)
+    log.info("slot %s on %s is ready", name, context.device_name)
     asked.get()
     retry_until_available(worker_registry.end, context.database, name, WorkerStatus.DRAINING)
     dbos_engine.drain()

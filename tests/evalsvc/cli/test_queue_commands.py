@@ -13,9 +13,11 @@ from typer.testing import CliRunner
 from evalsvc.cli import queue
 from evalsvc.cli.backends.local import Local
 from evalsvc.cli.main import app
+from evalsvc.core.cards import cards_of
 from evalsvc.core.errors import InputError
 from evalsvc.evaluation import attempts, lifecycle
 from evalsvc.evaluation.attempts import Attempt
+from evalsvc.queue import supervisor
 from evalsvc.queue.supervisor import EXIT_USAGE, ProcessRole
 from evalsvc.store.session import Database
 from evalsvc.store.tables import Evaluation, Failure, Status
@@ -126,6 +128,20 @@ def test_a_process_of_a_worker_that_finds_no_database_is_started_again_and_one_t
     coordinator = ProcessRole(role="coordinator").model_dump_json()
     assert code(coordinator, EVALSVC_DATABASE_URL="postgresql://127.0.0.1:1/x") not in (0, EXIT_USAGE)
     assert code(coordinator, EVALSVC_DATABASE_URL="oracle://x") == EXIT_USAGE
+
+
+def test_each_slot_sees_one_card_and_knows_the_name_that_its_user_gave(monkeypatch):
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "2,3")
+    told = []
+
+    def start(command, env, **_):
+        card = ProcessRole.model_validate_json(command[-1]).card
+        told.append((env["CUDA_VISIBLE_DEVICES"], card.device, card.name))
+
+    monkeypatch.setattr(supervisor.subprocess, "Popen", start)
+    for card in cards_of("cuda:1,cuda:0", count=lambda: 2):
+        supervisor._Child(ProcessRole(role="slot", card=card)).start()
+    assert told == [("3", "cuda", "cuda:1"), ("2", "cuda", "cuda:0")]
 
 
 def test_a_second_sigterm_inside_the_first_ones_handler_does_not_hang_a_worker(home):

@@ -72,17 +72,50 @@ def test_counters_that_may_not_be_read_give_no_energy(sockets, monkeypatch, tmp_
     assert Meter(CPU).cost().energy is None
 
 
-def test_a_gpu_is_found_by_its_uuid_and_its_millijoules_are_joules(monkeypatch):
-    pynvml = pytest.importorskip("pynvml")
-    counted, found = iter([0, 2_000, 5_500]), []
-    mine = uuid.uuid4()
-    monkeypatch.setattr(torch.cuda, "get_device_properties", lambda _: types.SimpleNamespace(uuid=mine))
-    monkeypatch.setattr(pynvml, "nvmlInit", lambda: None)
-    monkeypatch.setattr(pynvml, "nvmlDeviceGetHandleByUUID", lambda name: found.append(name))
-    monkeypatch.setattr(pynvml, "nvmlDeviceGetTotalEnergyConsumption", lambda _: next(counted))
+@pytest.fixture
+def nvml(monkeypatch):
+    """A driver's library with one card that has used nothing yet, found by the UUID of torch."""
+
+    class NVMLError(Exception):
+        pass
+
+    class NVMLError_NotSupported(NVMLError):  # noqa: N801, N818
+        pass
+
+    def mode(_):
+        if fake.mig is None:
+            raise NVMLError_NotSupported
+        return fake.mig, 0
+
+    uuid_ = uuid.uuid4()
+    monkeypatch.setattr(torch.cuda, "get_device_properties", lambda _: types.SimpleNamespace(uuid=uuid_))
+    fake = types.SimpleNamespace(
+        NVMLError=NVMLError,
+        NVMLError_NotSupported=NVMLError_NotSupported,
+        NVML_DEVICE_MIG_ENABLE=1,
+        mig=None,
+        millijoules=0,
+        nvmlInit=lambda: None,
+        nvmlDeviceGetHandleByUUID=lambda name: {f"GPU-{uuid_}": "card"}[name],
+        nvmlDeviceGetMigMode=mode,
+        nvmlDeviceGetTotalEnergyConsumption=lambda _: fake.millijoules,
+    )
+    monkeypatch.setitem(sys.modules, "pynvml", fake)
+    return fake
+
+
+def test_a_gpu_is_found_by_its_uuid_and_its_millijoules_are_joules(nvml):
     counter = cost._nvml(torch.device("cuda:1"))
-    assert found == [f"GPU-{mine}"]
-    assert counter.since(counter.read()) == pytest.approx(3.5)
+    before = counter.read()
+    nvml.millijoules += 3_500
+    assert counter.since(before) == pytest.approx(3.5)
+
+
+def test_the_energy_of_a_whole_card_is_not_that_of_a_part_of_it(nvml, sockets):
+    for nvml.mig, known in ((None, True), (0, True), (1, False)):
+        assert (cost._nvml(torch.device("cuda:0")) is not None) == known
+    sockets(**{"0": 50})
+    assert Meter(CPU, shared=True).cost().energy is None
 
 
 def test_without_a_driver_or_the_package_there_is_no_energy(monkeypatch):
