@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -22,6 +23,8 @@ from evalsvc.cli.documents import evaluation_document
 from evalsvc.cli.options import AsJson, BatchSize, Device, PluginFiles, Rerun, takes
 from evalsvc.cli.progress_bars import progress_bars
 from evalsvc.cli.score_tables import print_scores, show_trends
+from evalsvc.core.cards import Card, cards_of
+from evalsvc.core.errors import InputError
 from evalsvc.core.observability.progress_bars import Bars
 from evalsvc.core.settings import Settings
 from evalsvc.inputs.checkpoint_names import Naming
@@ -41,20 +44,30 @@ def score(
     model_pattern: ModelPattern = "",
     step_pattern: StepPattern = "",
     device: Device = "auto",
+    devices: Annotated[
+        str, typer.Option(help="Several devices, one process each: cuda:0,cuda:1; auto uses every GPU.")
+    ] = "",
     batch_size: BatchSize = 250,
     plugin: PluginFiles = None,
     as_json: AsJson = False,
 ) -> None:
     """Score checkpoints under a suite. Stored scores are reused, and an interrupted run continues."""
     from evalsvc.evaluation.context import EvaluationContext
+    from evalsvc.evaluation.shard_process import shard_processes
     from evalsvc.plugins.registry import Plugins
+
+    if devices and device != "auto":
+        raise InputError("--device and --devices are both given: use one of them")
+    own, *others = cards_of(devices) if devices else [Card(name=device, device=device)]
+    os.environ.update(own.variables)  # before torch looks for devices
 
     generator = generator_of(asked.generator, checkpoints)
     plugins = Plugins(tuple(plugin or ()))
     naming = Naming(asked.model or "", asked.step, model_pattern, step_pattern)
     found = find_checkpoints(checkpoints, naming, plugins.checkpoint_files(generator))
-    with progress_bars() as show:
-        context = EvaluationContext(Settings(), plugins, device, batch_size, show.stage)
+    with progress_bars() as show, shard_processes(others, plugin or (), batch_size) as helpers:
+        context = EvaluationContext(Settings(), plugins, own, batch_size, show.stage)
+        context.helpers = helpers
         specs = list(plan(context, found, generator, asked))
         ids = _run(context, specs, show, rerun=asked.rerun)
     _report(context.database, ids, as_json=as_json)

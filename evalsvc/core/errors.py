@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 from evalsvc.core.observability.redaction import redacted
 
@@ -17,8 +18,18 @@ class EvalsvcError(Exception):
         super().__init__(message)
         self.detail = detail
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _restored, (type(self), self.args, self.__dict__)
+
     def __str__(self) -> str:
         return printable(redacted(super().__str__()))
+
+
+def _restored(kind: type[EvalsvcError], args: tuple[Any, ...], facts: Mapping[str, Any]) -> EvalsvcError:
+    """An error from another process: its class may make its message of other arguments."""
+    error = kind.__new__(kind, *args)
+    error.__dict__.update(facts)
+    return error
 
 
 class InputError(EvalsvcError):

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
 
 from evalsvc.core.batching import Batches
 from evalsvc.core.cards import Card
@@ -18,6 +19,9 @@ from evalsvc.plugins.registry import Plugins
 from evalsvc.plugins.scorers import Scorer, ScoresLikelihoods
 from evalsvc.store.artifacts import open_artifacts
 from evalsvc.store.session import Database
+
+if TYPE_CHECKING:
+    from evalsvc.evaluation.shard_process import ShardProcess
 
 CLIPS = 16
 """Largest number of videos in a batch."""
@@ -55,6 +59,8 @@ class EvaluationContext:
         self.batches = Batches(batch_size)
         self._clip_batches = Batches(min(batch_size, CLIPS))
         self.progress = progress
+        self.helpers: Sequence[ShardProcess] = ()
+        """Processes on other devices that compute shards of the evaluations of this process."""
         self.content = ContentWatch()
         self.extractors: dict[str, Extractor] = {}
         """By the digest of a suite's entry."""

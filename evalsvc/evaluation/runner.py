@@ -1,16 +1,20 @@
-"""Execution of one evaluation in one process."""
+"""Execution of one evaluation without a queue, in this process and its helpers."""
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import Counter, deque
+from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
+from functools import partial
+from threading import Event
 
 from sqlalchemy.exc import OperationalError
 
 from evalsvc.core.cost import Cost
 from evalsvc.core.errors import EvalsvcError, StorageError, WithdrawnError, detail_of
 from evalsvc.core.observability import tracing
+from evalsvc.core.side_by_side import side_by_side
 from evalsvc.evaluation import attempts, failures, lifecycle
 from evalsvc.evaluation.attempts import Attempt
 from evalsvc.evaluation.context import Advance, EvaluationContext
@@ -18,6 +22,7 @@ from evalsvc.evaluation.missing_shards import missing_shards
 from evalsvc.evaluation.recording import describe, record
 from evalsvc.evaluation.scoring import Reduction, reduce
 from evalsvc.evaluation.shard_computation import ShardContent, shard_content, write_shard
+from evalsvc.evaluation.shard_process import ShardProcess
 from evalsvc.evaluation.shard_reading import repaired
 from evalsvc.evaluation.shards import Shard, stage_of
 from evalsvc.evaluation.spec import EvaluationSpec
@@ -86,29 +91,56 @@ def measure(spec: EvaluationSpec, context: EvaluationContext, attempt: Attempt, 
 
 
 def _run_shards(spec: EvaluationSpec, context: EvaluationContext, attempt: Attempt, *, rerun: bool) -> None:
-    """Compute missing shards, or on a ``rerun`` those that this evaluation has not computed yet, and record each."""
+    """Compute missing shards, or on a ``rerun`` those that this evaluation has not computed yet, and record each.
+
+    This process and its helpers take one shard after the other.
+    """
     missing = frozenset(missing_shards(context.database, attempt) if rerun else ())
     totals: Counter[str] = Counter()
     for kind, total in spec.work.items():
         totals[stage_of(kind)] += total
     advances = {stage: context.progress(stage, total) for stage, total in totals.items()}
+    todo, halted = deque(spec.shards), Event()
 
     def watched(advance: Advance) -> Advance:
         def step(done: int) -> None:
             advance(done)
             attempts.check(context.database, attempt)
+            if halted.is_set():
+                raise WithdrawnError(f"evaluation {attempt.evaluation} was stopped")
 
         return step
 
     def keep(shard: Shard, content: ShardContent | None) -> None:
         record_shard(spec, context, attempt, shard, None if content is None else write_shard(context, content))
 
-    with ThreadPoolExecutor(1, "shards") as disk:  # writing a shard overlaps with computing the next one
-        kept: Future[None] | None = None
-        for shard in spec.shards:
-            content = shard_content(spec, shard, context, watched(advances[shard.stage]), rerun=shard in missing)
+    def here() -> None:
+        with ThreadPoolExecutor(1, "shards") as disk:  # writing a shard overlaps with computing the next one
+            kept: Future[None] | None = None
+            for shard in _taken(todo):
+                content = shard_content(spec, shard, context, watched(advances[shard.stage]), rerun=shard in missing)
+                if kept:
+                    kept.result()
+                kept = disk.submit(keep, shard, content)
             if kept:
                 kept.result()
-            kept = disk.submit(keep, shard, content)
-        if kept:
-            kept.result()
+
+    def there(helper: ShardProcess) -> None:
+        for shard in _taken(todo):
+            cost = helper.compute(spec, shard, watched(advances[shard.stage]), rerun=shard in missing)
+            record_shard(spec, context, attempt, shard, cost)
+
+    def halt() -> None:
+        halted.set()
+        todo.clear()
+        for helper in context.helpers:
+            helper.end()
+
+    side_by_side(here, [partial(there, helper) for helper in context.helpers], halt)
+
+
+def _taken(todo: deque[Shard]) -> Iterator[Shard]:
+    """Shards that no other thread takes."""
+    with suppress(IndexError):
+        while True:
+            yield todo.popleft()

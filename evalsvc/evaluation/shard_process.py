@@ -1,0 +1,133 @@
+"""A process that computes shards on a card of its own for the evaluations of this process."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from multiprocessing.connection import Connection
+from pathlib import Path
+
+from pydantic import BaseModel, ConfigDict
+
+from evalsvc.core.cards import Card
+from evalsvc.core.cost import Cost
+from evalsvc.core.errors import StorageError
+from evalsvc.evaluation.context import Advance
+from evalsvc.evaluation.shards import Shard
+from evalsvc.evaluation.spec import EvaluationSpec
+from evalsvc.store.tables import Failure
+
+MODULE = "evalsvc.evaluation.shard_process_main"
+STDERR = 2
+"""Where the process prints: standard output holds the results of a command."""
+
+
+class ShardProcessRole(BaseModel):
+    """Card, batch size and plug-in files of the process."""
+
+    model_config = ConfigDict(frozen=True)
+
+    card: Card
+    batch_size: int
+    plugins: tuple[Path, ...]
+
+
+Request = tuple[str, Shard, bool]
+"""A spec as JSON, one of its shards, and whether files that exist are computed again."""
+Answer = int | Cost | tuple[Exception, Failure] | None
+"""Further finished samples; or the end of a shard: its cost, ``None`` if its files exist, or an error and its class."""
+
+
+class ShardProcess:
+    """A process that is started with its first shard. Not thread-safe, except for :meth:`end`."""
+
+    def __init__(self, role: ShardProcessRole) -> None:
+        self._role = role
+        self._running: tuple[subprocess.Popen[bytes], Connection] | None = None
+
+    def compute(self, spec: EvaluationSpec, shard: Shard, advance: Advance, *, rerun: bool) -> Cost | None:
+        """Compute a shard and write its files, as :func:`evalsvc.evaluation.shard_computation.compute_shard` does.
+
+        Raises:
+            StorageError: the process was killed.
+            Exception: the error that the computation raised there, or that ``advance`` raised here.
+        """
+        process, pipe = self._running = self._running or self._start()
+        try:
+            pipe.send((spec.model_dump_json(), shard, rerun))
+            answer = _receive(process, pipe)
+            while isinstance(answer, int):
+                advance(answer)
+                answer = _receive(process, pipe)
+        except (EOFError, ConnectionError):
+            self.end()
+            raise StorageError(
+                f"the process on {self._role.card.name} {_death(process)} in {shard.kind} {shard.start}-{shard.stop}: "
+                "run the same command again to continue"
+            ) from None
+        except BaseException:
+            self.end()
+            raise
+        if isinstance(answer, tuple):
+            error, failure = answer
+            raise error from _cause(failure)
+        return answer
+
+    def end(self) -> None:
+        """Kill the process, if it runs; a :meth:`compute` in another thread raises. The next shard starts another."""
+        if self._running:
+            process, _ = self._running
+            self._running = None
+            process.kill()
+            process.wait()
+
+    def _start(self) -> tuple[subprocess.Popen[bytes], Connection]:
+        ours, theirs = socket.socketpair()
+        with ours, theirs:
+            process = subprocess.Popen(
+                [sys.executable, "-m", MODULE, str(theirs.fileno()), self._role.model_dump_json()],
+                env=os.environ | self._role.card.variables,
+                stdin=subprocess.DEVNULL,
+                stdout=STDERR,
+                pass_fds=[theirs.fileno()],
+                process_group=0,  # Ctrl-C goes to the parent, which ends this process
+            )
+            return process, Connection(os.dup(ours.fileno()))
+
+
+def _receive(process: subprocess.Popen[bytes], pipe: Connection) -> Answer:
+    """The next answer. Children of a killed process may hold its end of the pipe open."""
+    while not pipe.poll(1):
+        if process.poll() is not None and not pipe.poll():
+            raise EOFError
+    answer: Answer = pipe.recv()
+    return answer
+
+
+def _death(process: subprocess.Popen[bytes]) -> str:
+    code = process.wait()
+    return f"was killed by {signal.Signals(-code).name}" if code < 0 else f"exited with code {code}"
+
+
+@contextmanager
+def shard_processes(
+    cards: Sequence[Card], plugins: Sequence[Path], batch_size: int
+) -> Iterator[tuple[ShardProcess, ...]]:
+    """A process for each card; they end at the end."""
+    files = tuple(file.resolve() for file in plugins)
+    processes = tuple(ShardProcess(ShardProcessRole(card=card, batch_size=batch_size, plugins=files)) for card in cards)
+    try:
+        yield processes
+    finally:
+        for process in processes:
+            process.end()
+
+
+def _cause(failure: Failure) -> Exception | None:
+    """A cause in place of the one that stayed in the process, which gives an error its class of failure."""
+    return {Failure.OUT_OF_MEMORY: MemoryError(), Failure.TIMEOUT: TimeoutError()}.get(failure)

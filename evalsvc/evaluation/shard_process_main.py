@@ -1,0 +1,71 @@
+"""The other end of a :class:`~evalsvc.evaluation.shard_process.ShardProcess`: ``python -m ... SOCKET ROLE``."""
+
+from __future__ import annotations
+
+import logging
+import os
+import pickle
+import sys
+import threading
+import time
+from contextlib import suppress
+from multiprocessing.connection import Connection
+
+from evalsvc.core.errors import EvalsvcError, StorageError, first_line
+from evalsvc.core.observability import logs
+from evalsvc.core.settings import Settings
+from evalsvc.evaluation import failures
+from evalsvc.evaluation.compatibility import require_compatible
+from evalsvc.evaluation.context import EvaluationContext
+from evalsvc.evaluation.shard_computation import compute_shard
+from evalsvc.evaluation.shard_process import Answer, Request, ShardProcessRole
+from evalsvc.evaluation.spec import EvaluationSpec
+from evalsvc.metrics.errors import MetricError
+from evalsvc.plugins.registry import Plugins
+
+log = logging.getLogger(__name__)
+
+
+def work(pipe: Connection, role: ShardProcessRole) -> None:
+    """Compute shard after shard until the parent exits."""
+    threading.Thread(target=_end_with, args=(os.getppid(),), daemon=True).start()
+    context: EvaluationContext | None = None
+    fit: set[str] = set()
+    while True:
+        request: Request = pipe.recv()
+        text, shard, rerun = request
+        answer: Answer
+        try:
+            context = context or EvaluationContext(Settings(), Plugins(role.plugins), role.card, role.batch_size)
+            spec = EvaluationSpec.model_validate_json(text)
+            if spec.fingerprint not in fit:
+                require_compatible(context, spec)
+                fit.add(spec.fingerprint)
+            answer = compute_shard(spec, shard, context, pipe.send, rerun=rerun)
+        except Exception as error:
+            if not isinstance(error, EvalsvcError | MetricError):
+                log.exception("%s %d-%d on %s failed", shard.kind, shard.start, shard.stop, role.card.name)
+            answer = _portable(error), failures.failure_of(error)
+        pipe.send(answer)
+
+
+def _end_with(parent: int) -> None:
+    """Exit when the parent has, also in the middle of a shard."""
+    while os.getppid() == parent:
+        time.sleep(1)
+    os._exit(0)
+
+
+def _portable(error: Exception) -> Exception:
+    """The error, or what can be sent of it."""
+    try:
+        sent: Exception = pickle.loads(pickle.dumps(error))
+    except Exception:
+        return StorageError(f"{type(error).__name__}: {first_line(error)}")
+    return sent
+
+
+if __name__ == "__main__":
+    logs.setup_command()
+    with suppress(EOFError, ConnectionError):  # the parent has exited
+        work(Connection(int(sys.argv[1])), ShardProcessRole.model_validate_json(sys.argv[2]))
