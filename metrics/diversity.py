@@ -100,5 +100,6 @@ def _euclidean(x: Tensor, item: np.ndarray, counts: np.ndarray) -> Float64[np.nd
         rows = taken(x, members).double()
         parts = torch.split(rows, max(1, 2**22 // len(rows)))
         # Distances from products of matrices lose those of draws that are almost equal.
-        totals.append(sum(torch.cdist(part, rows, compute_mode=_EXACT).sum() for part in parts))
+        each = (torch.cdist(part, rows, compute_mode=_EXACT).sum() for part in parts)
+        totals.append(sum(each, rows.new_zeros(())))
     return np.asarray(torch.stack(totals).cpu().numpy() / np.maximum(1, counts * (counts - 1)))

@@ -115,4 +115,5 @@ def _influence(p: Float64[Tensor, "n c"], negative_entropy: Float64[Tensor, " n"
     """
     n = len(p)
     rest = ((p.sum(0) - p) / (n - 1)).clamp_(min=0)
-    return negative_entropy - (n - 1) * torch.special.entr(rest).sum(1)
+    influence: Tensor = negative_entropy - (n - 1) * torch.special.entr(rest).sum(1)
+    return influence

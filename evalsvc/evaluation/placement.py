@@ -48,7 +48,7 @@ class Placement:
         self.device = device
         self.is_active = device.type == "cuda"
         self._keeps = True
-        self._uploaded: dict[int, tuple[weakref.ref[np.ndarray], Tensor]] = {}
+        self._uploaded: dict[int, Tensor] = {}
         """By the identity of the array on the host."""
 
     def measure(self, metric: MetricSpec, arguments: Arguments) -> Any:
@@ -86,11 +86,12 @@ class Placement:
             return arguments
         for key, array in missing.items():
             copy = self._copy(array)
-            self._uploaded[key] = weakref.ref(array, lambda _, key=key: self._uploaded.pop(key, None)), copy
-        return {**arguments, **{name: self._uploaded[id(each)][1] for name, each in found.items()}}
+            weakref.finalize(array, self._uploaded.pop, key, None)
+            self._uploaded[key] = copy
+        return {**arguments, **{name: self._uploaded[id(each)] for name, each in found.items()}}
 
     def _fits(self, size: int) -> bool:
-        held = sum(each.nbytes for _, each in self._uploaded.values())
+        held = sum(each.nbytes for each in self._uploaded.values())
         free, _ = torch.cuda.mem_get_info(self.device)
         cached = torch.cuda.memory_reserved(self.device) - torch.cuda.memory_allocated(self.device)
         return held + size <= SHARE * (held + free + cached)

@@ -39,7 +39,7 @@ def test_a_matrix_is_uploaded_once_for_all_metrics_and_leaves_with_its_array():
         assert all(seen[0][name] is each[name] for each in seen for name in each)
         assert np.array_equal(seen[0]["train"].cpu().numpy(), train)
         placement.compute(ANY, {"x": other}, where)
-        assert [each.shape for _, each in placement._uploaded.values()] == [(20, 8), (30, 8), (10, 8)]
+        assert [each.shape for each in placement._uploaded.values()] == [(20, 8), (30, 8), (10, 8)]
         del other
         assert len(placement._uploaded) == 2
 
