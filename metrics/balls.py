@@ -24,6 +24,10 @@ if TYPE_CHECKING:
     from evalsvc.metrics.arrays import Array
 
 
+_ROUNDING = 2.0**-44
+"""Relative difference of one distance in float64 as two kinds of device have it, with room to spare."""
+
+
 @dataclass(frozen=True)
 class Radii:
     """The balls of a set, to be computed once and used against many others.
@@ -136,8 +140,10 @@ def inside(
     compare = torch.le if closed else torch.lt
     inside = compare(upper, squared_radius)
     open_pairs = flatnonzero(compare(lower, squared_radius) & ~inside)
-    measured = exact(x, i[open_pairs], y, j[open_pairs])
-    inside[open_pairs] = compare(measured, squared_radius[open_pairs])
+    measured, radius = exact(x, i[open_pairs], y, j[open_pairs]), squared_radius[open_pairs]
+    if measured.device.type != "cpu":  # a radius may have been found elsewhere, where its sum has another order
+        measured = torch.where((measured - radius).abs() <= _ROUNDING * radius, radius, measured)
+    inside[open_pairs] = compare(measured, radius)
     return inside
 
 
