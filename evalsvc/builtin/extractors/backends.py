@@ -15,8 +15,9 @@ import timeit
 import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import cache
 from importlib.metadata import PackageNotFoundError, version
-from typing import Any, Literal, get_args
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 import torch
 from jaxtyping import Float
@@ -28,6 +29,9 @@ from evalsvc.core.errors import InputError
 from evalsvc.core.settings import Settings
 from evalsvc.metrics.full_precision import full_precision
 from evalsvc.store.artifacts import Artifacts
+
+if TYPE_CHECKING:
+    import openvino
 
 Engine = Literal["torch", "openvino", "onnxruntime"]
 Precision = Literal["float32", "bfloat16", "float16"]
@@ -202,9 +206,7 @@ def _torch(network: Network, device: torch.device, precision: Precision, *, comp
 
 
 def _openvino(network: Network, precision: Precision) -> Run:
-    import openvino
-
-    core = openvino.Core()
+    core = _openvino_core()
     # By default OpenVINO uses bfloat16 on processors that support it, which changes a FID by units.
     config = {
         "INFERENCE_PRECISION_HINT": _OPENVINO_PRECISION[precision],
@@ -227,6 +229,14 @@ def _openvino(network: Network, precision: Precision) -> Run:
         return tuple(torch.cat(output) for output in zip(*outputs, strict=True))
 
     return run
+
+
+@cache
+def _openvino_core() -> openvino.Core:
+    """One for the process: builds of OpenVINO crash where a process makes several (openvino issue 35338)."""
+    import openvino
+
+    return openvino.Core()
 
 
 def _onnxruntime(network: Network) -> Run:
