@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 import time
 from collections.abc import Iterator, Sequence
@@ -29,6 +30,7 @@ from evalsvc.store.urls import parse_url, shown
 GIGABYTE = 2**30
 LITTLE, TIGHT = 1 * GIGABYTE, 10 * GIGABYTE
 """Free bytes below which nothing, or not much more, can be stored."""
+NVIDIA_DRIVER = Path("/proc/driver/nvidia/version")
 LONG = 3600
 """Seconds of waiting for a worker that are unusual."""
 
@@ -185,24 +187,49 @@ def _programs() -> Iterator[Finding]:
 def _devices() -> Iterator[Finding]:
     import torch
 
-    names = [f"cuda:{index}" for index in range(torch.cuda.device_count())]
-    names += ["mps"] if torch.backends.mps.is_available() else []
+    cards = [f"cuda:{index}" for index in range(torch.cuda.device_count())]
+    names = [*cards, *(["mps"] if torch.backends.mps.is_available() else [])]
     for name in [*names, "cpu"]:
         try:
             x = torch.ones(64, 64, device=name)
             correct = bool((x @ x == 64).all())
+            detail = _card(name) if name in cards else f"{torch.get_num_threads()} threads"
         except RuntimeError as error:
             yield Finding(name, Level.BROKEN, f"it cannot compute ({first_line(error)})")
             continue
-        detail = f"{torch.get_num_threads()} threads"
-        if name.startswith("cuda"):
-            free, total = torch.cuda.mem_get_info(name)
-            detail = f"{torch.cuda.get_device_name(name)}, {free / GIGABYTE:.1f} of {total / GIGABYTE:.1f} GB free"
         yield Finding(
             name, Level.OK if correct else Level.BROKEN, detail if correct else "it computes incorrect products"
         )
-    if not names:
+    driver, build = _nvidia_driver(), torch.version.cuda
+    if cards and driver:
+        yield Finding("driver", Level.OK, f"NVIDIA {driver}, torch for CUDA {build}")
+    elif not names and driver and not build:
+        detail = f"NVIDIA driver {driver} is here, but this torch computes on the CPU only: install torch for CUDA"
+        yield Finding("gpu", Level.WARNING, detail)
+    elif not names and driver:
+        detail = f"torch for CUDA {build} finds no GPU with NVIDIA driver {driver}"
+        yield Finding("gpu", Level.WARNING, f"{detail}: check CUDA_VISIBLE_DEVICES, or update the driver")
+    elif not names:
         yield Finding("gpu", Level.WARNING, "torch finds no GPU: evaluations run on the CPU")
+
+
+def _card(name: str) -> str:
+    """Facts about a card as torch reports them; the name of a MIG instance has its size."""
+    import torch
+
+    free, total = torch.cuda.mem_get_info(name)
+    major, minor = torch.cuda.get_device_capability(name)
+    kind = f"{torch.cuda.get_device_name(name)}, compute capability {major}.{minor}"
+    return f"{kind}, {free / GIGABYTE:.1f} of {total / GIGABYTE:.1f} GB free"
+
+
+def _nvidia_driver() -> str:
+    """Version of the loaded driver of NVIDIA, or nothing."""
+    try:
+        found = re.search(r"Kernel Module.*?\s(\d+(?:\.\d+)+)\s", NVIDIA_DRIVER.read_text())
+    except OSError:
+        return ""
+    return found[1] if found else ""
 
 
 def _weights() -> Iterator[Finding]:

@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from evalsvc.builtin.demo import shipped
-from evalsvc.cli import main
+from evalsvc.cli import doctor_checks, main
 from evalsvc.cli.doctor_checks import Level, examine
 from evalsvc.core.settings import Settings
 from evalsvc.evaluation import lifecycle
@@ -16,6 +16,7 @@ from evalsvc.inputs.suites import load_suite
 from evalsvc.plugins.registry import Plugins
 from evalsvc.store.session import HEAD, Database
 from evalsvc.store.tables import Worker, now
+from tests.pretended_device import pretended
 
 
 @pytest.fixture(autouse=True)
@@ -82,6 +83,35 @@ def test_damaged_weights_and_broken_plug_ins_are_named(home, tmp_path):
     assert broken(found) == {"weights vgg16", "generator gan"}
     assert "delete it" in found["weights vgg16"].detail
     assert "both register" in found["generator gan"].detail
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "NVRM version: NVIDIA UNIX x86_64 Kernel Module  535.104.05  Sat Aug 19 01:15:15 UTC 2023\n",
+        "NVRM version: NVIDIA UNIX Open Kernel Module for x86_64  535.104.05  Release Build  (builder@host)\n",
+    ],
+)
+def test_a_card_is_shown_as_torch_reports_it_and_a_driver_without_a_card_says_what_is_missing(
+    text, tmp_path, monkeypatch
+):
+    (tmp_path / "version").write_text(text)
+    monkeypatch.setattr(doctor_checks, "NVIDIA_DRIVER", tmp_path / "version")
+    for cuda, cards, said in (
+        (None, 0, "install torch for CUDA"),
+        ("13.0", 0, "torch for CUDA 13.0 finds no GPU with NVIDIA driver 535.104.05: check CUDA_VISIBLE_DEVICES"),
+        ("13.0", 1, "NVIDIA 535.104.05, torch for CUDA 13.0"),
+    ):
+        monkeypatch.setattr(torch.version, "cuda", cuda)
+        monkeypatch.setattr(torch.cuda, "device_count", lambda cards=cards: cards)
+        monkeypatch.setattr(torch.cuda, "get_device_capability", lambda _: (9, 0))
+        with pretended():
+            found = {finding.thing: finding for finding in doctor_checks._devices()}
+        assert said in found["driver" if cards else "gpu"].detail
+    detail = found["cuda:0"].detail
+    assert detail == "pretended device, compute capability 9.0, 64.0 of 80.0 GB free"
+    (tmp_path / "version").unlink()
+    assert doctor_checks._nvidia_driver() == ""
 
 
 def test_a_database_of_a_newer_version_is_broken(home):

@@ -6,7 +6,9 @@ import threading
 
 import numpy as np
 import pytest
+from typer.testing import CliRunner
 
+from evalsvc.cli.main import app
 from evalsvc.core.cards import Card
 from evalsvc.core.errors import (
     CheckpointError,
@@ -141,6 +143,12 @@ def test_the_first_error_ends_all_and_is_the_one_that_is_raised():
         with pytest.raises(KeyboardInterrupt):
             side_by_side(own, others, halted.set)
     side_by_side(lambda: None, [], pytest.fail)
+
+
+def test_one_device_or_several_are_asked_for():
+    command = ["score", "x.npy", "--generator", "samples", "--device", "cpu", "--devices", "cpu,cpu"]
+    done = CliRunner().invoke(app, command)
+    assert "--device and --devices are both given" in str(done.exception)
 
 
 @pytest.mark.parametrize(
