@@ -12,7 +12,7 @@ from PIL import Image
 from evalsvc.inputs.sample_order import order
 from evalsvc.inputs.sample_sets import read_at
 from evalsvc.plugins.interfaces import SampleSet
-from evalsvc.plugins.samples import Audio, Images, MixedImages, Samples, Texts, Videos
+from evalsvc.plugins.samples import Audio, Images, MixedImages, Samples, Texts, Videos, on_host
 
 SIDE = 256
 THUMBNAILS = 500
@@ -43,8 +43,9 @@ class GalleryCollector:
         clip_room = self._room(CLIPS)
         self._seen += len(samples)
         if isinstance(samples, Images | MixedImages):
-            self._images += [image.cpu().numpy() for image in samples.items[:whole]]
-            self._thumbnails += [thumbnail(image.cpu().numpy()) for image in samples.items[:small]]
+            images = _first(samples, max(whole, small))
+            self._images += images[:whole]
+            self._thumbnails += [thumbnail(image) for image in images[:small]]
         elif isinstance(samples, Videos):
             clips = samples.pixels[: min(whole, clip_room), :FRAMES].cpu().numpy()
             self._images += [np.stack([thumbnail(frame, SIDE) for frame in clip]) for clip in clips]
@@ -69,6 +70,13 @@ class GalleryCollector:
 
     def _room(self, most: int) -> int:
         return max(0, most - self._start - self._seen)
+
+
+def _first(samples: Images | MixedImages, count: int) -> list[UInt8[np.ndarray, "c h w"]]:
+    if not count:
+        return []
+    first = Images(samples.pixels[:count]) if isinstance(samples, Images) else MixedImages(samples.items[:count])
+    return [image.numpy() for image in on_host(first).items]
 
 
 def joined(shards: Sequence[Arrays], whole: int) -> dict[str, dict[str, np.ndarray]]:

@@ -55,29 +55,28 @@ class Identity:
 class DrawnRows:
     """The samples of one shard as they are drawn: digests, failures and costs of all, and as many as may be kept.
 
-    ``room`` is the number of bytes for samples that are kept.
+    ``room`` is the number of bytes for samples that are kept; ``None`` if nothing but failures is asked for.
     """
 
-    room: int
+    room: int | None
     _digests: list[np.ndarray] = field(default_factory=list)
     _usage: list[np.ndarray] = field(default_factory=list)
     _kept: list[Samples] = field(default_factory=list)
     _full: bool = False
+    _count: int = 0
     failures: dict[int, str] = field(default_factory=dict)
 
     def add(self, drawn: Drawn) -> None:
         """Add the next batch, whose usage is known."""
+        self.failures |= {self._count + row: why for row, why in drawn.failures.items()}
+        self._count += len(drawn.samples)
+        if self.room is None:
+            return
         assert drawn.usage
-        first = len(self)
-        self.failures |= {first + row: why for row, why in drawn.failures.items()}
         self._digests.append(digests_of(drawn.samples))
         self._usage.append(_columns(drawn.usage))
-        count = self._fitting(drawn.samples)
-        if count:
+        if count := self._fitting(drawn.samples, self.room):
             self._kept.append(rows(drawn.samples, range(count)))
-
-    def __len__(self) -> int:
-        return sum(map(len, self._digests))
 
     @property
     def identity(self) -> Identity:
@@ -102,15 +101,15 @@ class DrawnRows:
         count = {"kept": str(len(kept) if kept is not None else 0)}
         return (encode(kept) if kept is not None else {}) | self.arrays, self.metadata | count
 
-    def _fitting(self, samples: Samples) -> int:
+    def _fitting(self, samples: Samples, room: int) -> int:
         """How many of these samples still fit; after the first that does not, none does."""
         if self._full:
             return 0
         for place, each in enumerate(_single(samples)):
-            if _size(each) > self.room:
+            if _size(each) > room:
                 self._full = True
                 return place
-            self.room -= _size(each)
+            self.room = room = room - _size(each)
         return len(samples)
 
 

@@ -7,11 +7,13 @@ import logging
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from evalsvc.evaluation import opening
 from evalsvc.evaluation.context import Advance, EvaluationContext
+from evalsvc.evaluation.feature_blocks import FeatureBlocks
 from evalsvc.evaluation.gallery import GalleryCollector
 from evalsvc.evaluation.item_values import arrays_of, missing_values, values_key
 from evalsvc.evaluation.items import item_batch, request_of, sources_of
@@ -31,11 +33,15 @@ from evalsvc.evaluation.stored_shards import NOTHING, identities, identity_of, i
 from evalsvc.inputs.items.answers import answers_of
 from evalsvc.metrics.lazy_torch import torch
 from evalsvc.plugins import scoring, validation
+from evalsvc.plugins.deferred_checks import deferred
 from evalsvc.plugins.interfaces import ReadsAhead
 from evalsvc.plugins.items import Drawn, Usage
-from evalsvc.plugins.samples import Texts
+from evalsvc.plugins.samples import Texts, on_host
 from evalsvc.plugins.scorers import ScoresLikelihoods
 from evalsvc.plugins.scoring import Values
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 Draw = Callable[[int, int], Drawn]
 """Draws samples from one to another of an evaluation, with known usage."""
@@ -82,7 +88,7 @@ def _compute(
     spec: EvaluationSpec, shard: Shard, context: EvaluationContext, advance: Advance, kept: Kept | None
 ) -> list[File]:
     """Draw, extract and score a shard, batch by batch."""
-    taken = DrawnRows(share_of(context.kept_bytes, spec, shard) if spec.keeps_samples else 0)
+    taken = DrawnRows(share_of(context.kept_bytes, spec, shard) if spec.keeps_samples else None)
     arrays: dict[str, np.ndarray] = {}
     parts: list[dict[str, Values]] = []
     if spec.draws:
@@ -99,7 +105,7 @@ def _compute(
     files = [File(spec.shard_key(shard), arrays, metadata)]
     if spec.keeps_samples and kept is None:
         files.insert(0, File(kept_key(spec, shard), *taken.file()))
-    there = taken.identity if spec.draws else NOTHING
+    there = taken.identity if spec.keeps_samples else NOTHING
     values = _joined(spec, parts) | score_by_likelihood(spec, shard, context, spec.suite.scorers)
     if not spec.draws:
         advance(shard.stop - shard.start)
@@ -111,29 +117,30 @@ def _pass(
 ) -> tuple[dict[str, np.ndarray], list[dict[str, Values]]]:
     """One pass over the samples of a shard: arrays of the sample shard, and values by label of each batch."""
 
-    def work(start: int, stop: int) -> tuple[Drawn, dict[str, np.ndarray], dict[str, Values]]:
+    extractors = {label: opening.extractor(context, use) for label, use in spec.suite.extractors.items()}
+
+    def work(start: int, stop: int) -> tuple[Drawn, dict[str, dict[str, Tensor]], dict[str, Values]]:
         drawn = draw(start, stop)
-        found = {
-            f"{label}/{output}": array
-            for label, use in spec.suite.extractors.items()
-            for output, array in validation.extract(opening.extractor(context, use), drawn.samples).items()
-        }
+        found = {label: validation.outputs(each, drawn.samples) for label, each in extractors.items()}
         return drawn, found, _scored(spec, context, start, drawn, list(spec.suite.scorers))
 
-    blocks: dict[str, list[np.ndarray]] = {}
+    features = FeatureBlocks()
     texts: list[str] = []
     values: list[dict[str, Values]] = []
     shown = GalleryCollector(shard.start, spec.suite.gallery)
-    for drawn, found, scored in context.batches_of(spec.suite.modality).over(shard.start, shard.stop, work):
-        for name, array in found.items():
-            blocks.setdefault(name, []).append(array)
-        if isinstance(drawn.samples, Texts):
-            texts.extend(drawn.samples.items)
-        shown.add(drawn.samples)
-        taken.add(drawn)
-        values.append(scored)
-        advance(len(drawn.samples))
-    arrays = {name: validation.join(name, parts) for name, parts in blocks.items()}
+    with deferred():
+        for drawn, found, scored in context.batches_of(spec.suite.modality).over(shard.start, shard.stop, work):
+            for label, outputs in found.items():
+                features.add(label, extractors[label], outputs)
+            if isinstance(drawn.samples, Texts):
+                texts.extend(drawn.samples.items)
+            if spec.keeps_samples:
+                drawn = replace(drawn, samples=on_host(drawn.samples))
+            shown.add(drawn.samples)
+            taken.add(drawn)
+            values.append(scored)
+            advance(len(drawn.samples))
+    arrays = features.arrays()
     if texts:
         arrays["texts"] = np.frombuffer(json.dumps(texts).encode(), np.uint8)
     return arrays | shown.arrays(), values
@@ -196,6 +203,8 @@ def _from_generator(spec: EvaluationSpec, shard: Shard, context: EvaluationConte
         request = request_of(context, spec, start, stop)
         begun = time.perf_counter()
         drawn = validation.sample(generator, request)
+        if not spec.keeps_samples:
+            return drawn
         if context.device.type == "cuda":
             torch.cuda.synchronize(context.device)
         return replace(drawn, usage=_measured(drawn.usage, len(request), time.perf_counter() - begun))
@@ -225,7 +234,10 @@ def _drawn_again(spec: EvaluationSpec, shard: Shard, context: EvaluationContext)
     def again(start: int, stop: int) -> Drawn:
         drawn, part = draw(start, stop), slice(start - shard.start, stop - shard.start)
         before = {int(row) - part.start for row in failures if part.start <= int(row) < part.stop}
-        if not np.array_equal(digests_of(drawn.samples), arrays["digests"][part]) or before != drawn.failures.keys():
+        if (
+            not np.array_equal(digests_of(on_host(drawn.samples)), arrays["digests"][part])
+            or before != drawn.failures.keys()
+        ):
             raise OtherSamplesError
         return replace(drawn, usage=usage_of(arrays["usage"][part]))
 

@@ -9,8 +9,10 @@ from typing import TYPE_CHECKING, TypeAlias
 from jaxtyping import Float, Int64, UInt8
 
 from evalsvc.core.errors import ModelError
+from evalsvc.metrics.devices import staged
 from evalsvc.metrics.lazy_torch import torch
 from evalsvc.plugins import rng
+from evalsvc.plugins.deferred_checks import refuse
 from evalsvc.plugins.items import Prompt
 
 if TYPE_CHECKING:
@@ -50,7 +52,7 @@ class SampleRequest:
         """Request the samples at these indices of the run with this seed; ``prompts`` are those of all samples."""
         device = torch.device(device)
         chosen = tuple(prompts[i] for i in indices.tolist()) if prompts else ()
-        return cls(rng.seeds_at(seed, indices).to(device), indices.to(device), device, chosen)
+        return cls(staged(rng.seeds_at(seed, indices), device), staged(indices, device), device, chosen)
 
     def __len__(self) -> int:
         return len(self.seeds)
@@ -174,6 +176,22 @@ def concatenate(parts: Sequence[Samples]) -> Samples:
     return Texts(tuple(text for part in parts if isinstance(part, Texts) for text in part.items))
 
 
+def on_host(samples: Samples) -> Samples:
+    """The samples on the host; those of a device come in one copy."""
+    if isinstance(samples, Images | Videos):
+        return type(samples)(samples.pixels.cpu())
+    if isinstance(samples, Audio):
+        return Audio(_on_host(samples.waves), samples.rate)
+    return MixedImages(_on_host(samples.items)) if isinstance(samples, MixedImages) else samples
+
+
+def _on_host(tensors: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+    if not tensors or tensors[0].device.type == "cpu":
+        return tensors
+    parts = torch.cat([each.flatten() for each in tensors]).cpu().split([each.numel() for each in tensors])
+    return tuple(part.view(each.shape) for part, each in zip(parts, tensors, strict=True))
+
+
 def rows(samples: Samples, chosen: Sequence[int]) -> Samples:
     """The chosen samples, in the given order."""
     if isinstance(samples, Images | Videos):
@@ -188,7 +206,7 @@ def rows(samples: Samples, chosen: Sequence[int]) -> Samples:
 def _finite(x: Tensor) -> Tensor:
     if not x.is_floating_point():
         raise ModelError(f"the generator returned images of dtype {x.dtype}: return floats or uint8")
-    bad = int((~torch.isfinite(x)).flatten(1).any(1).sum()) if x.ndim > 1 else int((~torch.isfinite(x)).sum())
-    if bad:
-        raise ModelError(f"the generator returned {bad} of {len(x)} samples with NaN or infinite values")
+    n, bad = len(x), ~torch.isfinite(x)
+    count = (bad.flatten(1).any(1) if x.ndim > 1 else bad).sum()
+    refuse(count, lambda count: f"the generator returned {count} of {n} samples with NaN or infinite values")
     return x.float()

@@ -5,12 +5,16 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, redirect_stdout
+from typing import TYPE_CHECKING
 
 import numpy as np
+from jaxtyping import Float32
 
 from evalsvc.core.errors import EvalsvcError, ModelError, first_line
+from evalsvc.metrics.devices import staged
 from evalsvc.metrics.full_precision import full_precision
 from evalsvc.metrics.lazy_torch import torch
+from evalsvc.plugins.deferred_checks import refuse
 from evalsvc.plugins.interfaces import (
     EmbedsTexts,
     Extractor,
@@ -21,6 +25,9 @@ from evalsvc.plugins.interfaces import (
 )
 from evalsvc.plugins.items import Drawn
 from evalsvc.plugins.samples import Audio, Images, MixedImages, SampleRequest, Samples, Texts, Videos
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 TYPES: dict[Modality, tuple[type[Samples], ...]] = {
     "image": (Images, MixedImages),
@@ -75,11 +82,13 @@ def _check(generator: Generator, samples: Samples, who: str) -> None:
             raise ModelError(f"{who} returned {kind} of shape {tuple(pixels.shape)}, expected {wanted}")
     elif isinstance(samples, Audio):
         for wave in samples.waves:
-            if wave.dtype != torch.float32 or wave.ndim != 1 or not len(wave) or not bool(torch.isfinite(wave).all()):
+            if wave.dtype != torch.float32 or wave.ndim != 1 or not len(wave):
                 raise ModelError(
-                    f"{who} returned audio of dtype {wave.dtype} and shape {tuple(wave.shape)}, or with NaN: return "
-                    "one-dimensional, finite float32"
+                    f"{who} returned audio of dtype {wave.dtype} and shape {tuple(wave.shape)}: return "
+                    "one-dimensional float32"
                 )
+        bad = torch.stack([~torch.isfinite(wave).all() for wave in samples.waves]).sum()
+        refuse(bad, lambda bad: f"{who} returned {bad} sounds with NaN or infinite values: return finite float32")
     elif not all(isinstance(item, str) for item in samples.items):
         raise ModelError(f"{who} returned documents that are not str")
 
@@ -90,9 +99,18 @@ def extract(extractor: Extractor, samples: Samples) -> dict[str, np.ndarray]:
     Raises:
         ModelError: an output is missing, has a wrong shape, or contains NaN.
     """
+    return {output: on_host(extractor, output, array) for output, array in outputs(extractor, samples).items()}
+
+
+def outputs(extractor: Extractor, samples: Samples) -> dict[str, Float32[Tensor, "n d"]]:
+    """Return the extractor's arrays where it computed them; :func:`on_host` checks their numbers.
+
+    Raises:
+        ModelError: an output is missing, or has a wrong shape.
+    """
     who = f"extractor {extractor.info.name!r}"
     if isinstance(samples, MixedImages) and not extractor.info.mixed_sizes:
-        return _extract_by_size(extractor, samples, who)
+        return _outputs_by_size(extractor, samples, who)
     with _named(who), torch.inference_mode(), full_precision():
         arrays = extractor.extract(samples)
     checked = {}
@@ -102,17 +120,31 @@ def extract(extractor: Extractor, samples: Samples) -> dict[str, np.ndarray]:
         array = arrays[output]
         if array.ndim != 2 or len(array) != len(samples) or (dimension and array.shape[1] != dimension):
             raise ModelError(f"{who} returned {output!r} of shape {tuple(array.shape)} for {len(samples)} samples")
-        found = array.float().cpu()
-        if not bool(torch.isfinite(found).all()):
-            raise ModelError(f"{who} returned NaN or infinite values in {output!r}")
-        checked[output] = found.numpy()
+        checked[output] = array.float()
     return checked
 
 
-def _extract_by_size(extractor: Extractor, samples: MixedImages, who: str) -> dict[str, np.ndarray]:
-    where, results = zip(*((rows, extract(extractor, images)) for rows, images in samples.by_size()), strict=True)
-    order = torch.cat(where).argsort().numpy()
-    return {output: join(f"{who}: {output}", [arrays[output] for arrays in results])[order] for output in results[0]}
+def on_host(extractor: Extractor, output: str, array: Float32[Tensor, "n d"]) -> Float32[np.ndarray, "n d"]:
+    """Return rows of an output on the CPU.
+
+    Raises:
+        ModelError: they contain NaN.
+    """
+    rows = array.cpu()
+    if not bool(torch.isfinite(rows).all()):
+        raise ModelError(f"extractor {extractor.info.name!r} returned NaN or infinite values in {output!r}")
+    found: np.ndarray = rows.numpy()
+    return found
+
+
+def _outputs_by_size(extractor: Extractor, samples: MixedImages, who: str) -> dict[str, Float32[Tensor, "n d"]]:
+    where, results = zip(*((rows, outputs(extractor, images)) for rows, images in samples.by_size()), strict=True)
+    order, found = torch.cat(where).argsort(), {}
+    for output, first in results[0].items():
+        for array in results:
+            same_width(f"{who}: {output}", first.shape[1], array[output])
+        found[output] = torch.cat([array[output] for array in results])[staged(order, first.device)]
+    return found
 
 
 def embed_texts(extractor: EmbedsTexts, texts: Sequence[str]) -> np.ndarray:
@@ -137,7 +169,7 @@ def join(what: str, blocks: Sequence[np.ndarray]) -> np.ndarray:
     return np.concatenate(blocks)
 
 
-def same_width(what: str, width: int, block: np.ndarray) -> None:
+def same_width(what: str, width: int, block: np.ndarray | Tensor) -> None:
     """Raise if a block has another number of columns."""
     if block.shape[1] != width:
         raise ModelError(
