@@ -12,7 +12,7 @@ import functools
 import inspect
 import itertools
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, ClassVar
 
 import numpy as np
@@ -48,8 +48,13 @@ class _Shell(Metric):
         self._update_count = max(1, self._update_count)
         self._computed = None
 
+    def _apply(self, fn: Callable[[Tensor], Tensor], exclude_state: Sequence[str] = "") -> Any:
+        # States hold float64, which MPS does not have: there they stay on the host.
+        return self if fn(torch.zeros(1)).device.type == "mps" else super()._apply(fn, exclude_state)
+
     def _load_from_state_dict(self, *args: Any, **kwargs: Any) -> None:
         super()._load_from_state_dict(*args, **kwargs)
+        self.to(self.device)
         self._update_count = max(1, self._update_count)
         self._computed = None
 
@@ -111,6 +116,13 @@ class Collected(_Shell):
     def compute(self) -> Any:
         """The result of the function for all rows so far."""
         return self.spec.function(**{name: self._rows(name) for name in self.spec.inputs}, **self.options)
+
+    def _reduce_states(self, incoming_state: dict[str, Any]) -> None:
+        here = {
+            name: [each.to(self.device) for each in ([state] if isinstance(state, Tensor) else state)]
+            for name, state in incoming_state.items()
+        }
+        super()._reduce_states(here)
 
     def _rows(self, name: str) -> Any:
         times = _cat(getattr(self, f"{name}_time"))

@@ -26,8 +26,10 @@ def add_by_label(total: Float64[Tensor, "labels d"], labels: Int64[Tensor, " n"]
 
 def running_sums(x: Float64[Tensor, "*batch n"]) -> Float64[Tensor, "*batch n"]:
     """The sum of each entry and all before it along the last dimension."""
-    if x.device.type == "cpu" or not x.numel():
+    if x.device.type == "cpu":
         return x.cumsum(-1)
+    if not x.numel():
+        return x
     whole, unit = _integers(x, x.shape[-1])
     return whole.cumsum(-1).double() * unit
 

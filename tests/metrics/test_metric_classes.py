@@ -14,6 +14,7 @@ from evalsvc.metrics import functional
 from evalsvc.metrics.metric_classes import CLASSES, Collected
 from evalsvc.metrics.registry import METRICS
 from evalsvc.metrics.score import MetricError, Score
+from tests.pretended_device import PretendedDevice
 
 pytestmark = pytest.mark.filterwarnings("error::UserWarning:torchmetrics")
 
@@ -268,3 +269,25 @@ def test_what_is_missing_is_said():
 def test_a_score_can_be_had_without_torch():
     script = "import sys; from evalsvc.metrics.score import Score; assert 'torch' not in sys.modules"
     subprocess.run([sys.executable, "-c", script], check=True)
+
+
+@pytest.mark.parametrize("name", ["FrechetDistance", "Prdc", "Perplexity", "CompressionRatio"])
+@pytest.mark.parametrize("kind", ["cuda", "mps"])
+def test_a_metric_on_a_device_takes_rows_and_states_of_any(name, kind):
+    with PretendedDevice(kind) as device:
+
+        def part(start, stop, on=False):
+            for key, rows in arrays(make(name)).items():
+                some = rows[len(rows) * start // 4 : len(rows) * stop // 4]
+                yield key, device.tensor(np.float32(some)) if on and not isinstance(some, list) else some
+
+        first, second = make(name).to(device.device), make(name)
+        first.update(**dict(part(0, 1, on=True)))
+        first.update(**dict(part(1, 2)))
+        second.update(**dict(part(2, 3, on=True)))
+        restored = make(name)
+        restored.load_state_dict(first.state_dict())
+        second.update(**dict(part(3, 4)))
+        for metric in (first, restored):
+            metric.merge_state(second)
+            assert values(metric.compute()) == pytest.approx(by_function(make(name)), rel=1e-6)
