@@ -7,19 +7,20 @@ Sources and targets have the special tokens that the tokenizer gives them, so th
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 import torch
-from jaxtyping import Float64, Int64
+from jaxtyping import Float, Float64, Int64
 from torch import Tensor
 
 from evalsvc.builtin.language_models.model import LanguageModel
+from evalsvc.builtin.language_models.token_budget import TokenBudget
 from evalsvc.builtin.language_models.writer import Writer
 from evalsvc.core.errors import InputError, ModelError
+from evalsvc.metrics.devices import staged
+from evalsvc.metrics.full_precision import full_precision
 from evalsvc.plugins.items import Prompt
-
-BUDGET = 2048
-"""Tokens of sources, or of targets, in a batch."""
 
 
 class TargetWriter(Writer):
@@ -44,6 +45,7 @@ class TargetScorer:
 
     def __init__(self, model: LanguageModel, who: str) -> None:
         self._model, self._who, self._start = model, who, start_token(model, who)
+        self._budget = TokenBudget(model, model.context or 0, whole_logits=True)
         self.facts = {
             "source": "whole, with special tokens",
             "target": "with its end token",
@@ -52,6 +54,7 @@ class TargetScorer:
         }
 
     @torch.inference_mode()
+    @full_precision()
     def score(
         self, sources: Sequence[str], targets: Sequence[str]
     ) -> tuple[Float64[Tensor, " n"], Int64[Tensor, " n"]]:
@@ -65,25 +68,36 @@ class TargetScorer:
         before = encode_sources(model, sources, self._who)
         after: list[list[int]] = model.tokenizer(text_target=list(targets))["input_ids"] if targets else []
         require_length(model, after, "target", self._who)
-        nats = torch.zeros(len(after), dtype=torch.float64)
-        waiting = sorted(range(len(after)), key=lambda i: (len(before[i]) + len(after[i]), i))
-        while waiting:
-            largest = max(len(before[waiting[-1]]), len(after[waiting[-1]]), 1)
-            rows = [waiting.pop() for _ in range(min(len(waiting), max(1, BUDGET // largest)))]
-            nats[rows] = self._batch([before[i] for i in rows], [after[i] for i in rows])
+        order = sorted(range(len(after)), key=lambda i: (len(before[i]) + len(after[i]), i), reverse=True)
+        nats, done = torch.zeros(len(after), dtype=torch.float64), 0
+        parts: list[Float[Tensor, "rows t"]] = []
+        while done < len(order):
+            longest = max(len(before[order[done]]), len(after[order[done]]), 1)
+            rows = order[done : done + max(1, self._budget.tokens // longest)]
+            work = partial(self._batch, [before[i] for i in rows], [after[i] for i in rows])
+            alone = f"{self._who} runs out of memory with a single target of {longest} tokens: use another device"
+            found = self._budget.attempt(work, len(rows), alone)
+            if found is not None:
+                parts.append(found)
+                done += len(rows)
+        if parts:
+            losses = (
+                torch.cat([part.flatten() for part in parts]).cpu().double().split([part.numel() for part in parts])
+            )
+            nats[order] = torch.cat([own.view(part.shape).sum(1) for own, part in zip(losses, parts, strict=True)])
         if bad := (~nats.isfinite()).nonzero().flatten().tolist():
             raise ModelError(f"{model.name} gives target {bad[0]} the likelihood {nats[bad[0]]} in {model.dtype}")
         return nats, torch.tensor([len(tokens) for tokens in after], dtype=torch.int64)
 
-    def _batch(self, sources: Sequence[Sequence[int]], targets: Sequence[Sequence[int]]) -> Float64[Tensor, " rows"]:
+    def _batch(self, sources: Sequence[Sequence[int]], targets: Sequence[Sequence[int]]) -> Float[Tensor, "rows t"]:
+        """Cross-entropy of each token of the targets, 0 after their ends."""
         labels, scored = padded(targets, self._model.device)
         first = torch.full_like(labels[:, :1], self._start)
         decoder = torch.cat([first, labels[:, :-1]], 1)[:, : labels.shape[1]]
         logits = self._model.network(decoder_input_ids=decoder, use_cache=False, **encoded(self._model, sources)).logits
         logits = logits if logits.dtype == torch.float64 else logits.float()
         losses = torch.logsumexp(logits, 2) - logits.gather(2, labels[..., None]).squeeze(2)
-        nats: Tensor = losses.double().where(scored, 0).sum(1).cpu()
-        return nats
+        return losses.where(scored, 0)
 
 
 def encode_sources(model: LanguageModel, texts: Sequence[str], who: str) -> list[list[int]]:
@@ -133,4 +147,4 @@ def padded(rows: Sequence[Sequence[int]], device: torch.device) -> tuple[Int64[T
     tokens = torch.zeros(len(rows), max(1, int(lengths.max())), dtype=torch.int64)
     for number, row in enumerate(rows):
         tokens[number, : len(row)] = torch.tensor(row, dtype=torch.int64)
-    return tokens.to(device), (torch.arange(tokens.shape[1])[None] < lengths[:, None]).to(device)
+    return staged(tokens, device), staged(torch.arange(tokens.shape[1])[None] < lengths[:, None], device)

@@ -3,14 +3,14 @@
 Documents are cut into windows, which are sorted by length and batched by a budget of tokens to minimize padding.
 Padding is on the right, where a causal model cannot see it from a scored position: no mask is needed, and results do
 not depend on batch, order or padding. The output head, whose logits would be the largest array by far, is applied to
-scored positions only, in chunks that fit into the cache.
+scored positions only, in chunks that fit into the cache. Losses stay on the device until all batches are computed.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
-from functools import cached_property
+from dataclasses import dataclass, field
+from functools import cached_property, partial
 from typing import Any
 
 import numpy as np
@@ -20,13 +20,11 @@ from torch import Tensor
 
 from evalsvc.builtin.language_models.continuations import ContinuationEncoder
 from evalsvc.builtin.language_models.model import LanguageModel
-from evalsvc.core.batching import out_of_memory
+from evalsvc.builtin.language_models.token_budget import TokenBudget
 from evalsvc.core.errors import InputError, ModelError
+from evalsvc.metrics.devices import staged
 from evalsvc.metrics.full_precision import full_precision
 
-BUDGET = {"cpu": 2048}
-BUDGET_ON_GPU = 16_384
-"""Maximum number of tokens in a batch, including padding."""
 CHUNK = {"cpu": 128}
 CHUNK_ON_GPU = 1024
 """Rows of logits at once: 128 rows of 49,152 take 25 MB; more would not fit into a CPU's cache."""
@@ -53,6 +51,29 @@ class _Window:
     @property
     def length(self) -> int:
         return self.stop - self.start
+
+
+@dataclass
+class _Losses:
+    """Cross-entropies of the scored tokens of windows, on the device, in the order of ``windows``."""
+
+    windows: list[_Window] = field(default_factory=list)
+    parts: list[Float[Tensor, " scored"]] = field(default_factory=list)
+
+    def add(self, windows: Sequence[_Window], losses: Float[Tensor, " scored"]) -> None:
+        self.windows += windows
+        self.parts.append(losses)
+
+    def nats(self, documents: int) -> Float64[np.ndarray, " documents"]:
+        """Sums of each document, which wait for the device."""
+        nats = np.zeros(documents)
+        if self.parts:
+            counts = torch.tensor([window.stop - window.first for window in self.windows])
+            owners = torch.arange(len(counts)).repeat_interleave(counts)
+            sums = torch.zeros(len(counts), dtype=torch.float64)
+            sums.index_add_(0, owners, torch.cat(self.parts).cpu().double())
+            np.add.at(nats, [window.document for window in self.windows], sums.numpy())
+        return nats
 
 
 class TokenScorer:
@@ -84,9 +105,9 @@ class TokenScorer:
         self.context, self._model, self._who = context, model, who
         self._prefix = model.prefix(prefix, who)
         self._continuations = ContinuationEncoder(model, self._prefix)
-        self._budget = BUDGET.get(model.device.type, BUDGET_ON_GPU)
         self._chunk = CHUNK.get(model.device.type, CHUNK_ON_GPU)
         self._split = _head_can_be_split(model)
+        self._budget = TokenBudget(model, self.window, whole_logits=not self._split)
         self.facts = {
             "window": str(window) if window else "all that the model can see",
             "context": str(context),
@@ -98,16 +119,20 @@ class TokenScorer:
         self.facts_after = {name: fact for name, fact in self.facts.items() if name != "context"} | {"prompt": prompt}
 
     @torch.inference_mode()
+    @full_precision()
     def score(self, texts: Sequence[str]) -> DocumentLikelihoods:
         """Likelihood of each text; an empty text has 0 nats over 0 tokens."""
         documents = [self._prefix + tokens for tokens in self._model.encode(texts)]
         windows = [
             w for i, tokens in enumerate(documents) for w in _windows(i, len(tokens) - 1, self.window, self.context)
         ]
-        nats = self._nats(documents, windows)
+        losses = _Losses()
+        self._add_windows(losses, documents, windows)
+        nats = self._finite(losses.nats(len(documents)))
         return DocumentLikelihoods(nats, np.array([max(0, len(tokens) - 1) for tokens in documents], dtype=np.int64))
 
     @torch.inference_mode()
+    @full_precision()
     def score_after(self, prompts: Sequence[str], texts: Sequence[str]) -> DocumentLikelihoods:
         """Likelihood of each text given its prompt, over the tokens of the text alone (:mod:`.continuations`).
 
@@ -130,20 +155,17 @@ class TokenScorer:
                 (shared.setdefault(part.prompt, []) if fits else alone).append(i)
         alone += [i for rows in shared.values() if len(rows) == 1 for i in rows]
         groups = [rows for rows in shared.values() if len(rows) > 1]
-        documents, nats = [part.tokens for part in parts], np.zeros(len(parts))
-        self._add_groups(nats, documents, groups, [len(part.prompt) for part in parts])
+        documents, losses = [part.tokens for part in parts], _Losses()
+        self._add_groups(losses, documents, groups, [len(part.prompt) for part in parts])
         ends = [(i, len(documents[i]) - 1) for i in alone]
         windows = [_Window(i, max(0, last - self.window), len(parts[i].prompt) - 1, last) for i, last in ends]
-        return DocumentLikelihoods(self._nats(documents, windows, nats), counts)
+        self._add_windows(losses, documents, windows)
+        return DocumentLikelihoods(self._finite(losses.nats(len(documents))), counts)
 
     def _add_groups(
-        self,
-        nats: Float64[np.ndarray, " documents"],
-        documents: Sequence[Sequence[int]],
-        groups: list[list[int]],
-        prompts: Sequence[int],
+        self, losses: _Losses, documents: Sequence[Sequence[int]], groups: list[list[int]], prompts: Sequence[int]
     ) -> None:
-        """Add the nats of documents that begin with the same prompt, group by group; ``prompts`` are their lengths.
+        """Add the losses of documents that begin with the same prompt, group by group; ``prompts`` are their lengths.
 
         The prompts of a batch are read once, as far as the shortest one goes, and each document goes on from there; a
         prompt that would be read again for longer than it is begins another batch.
@@ -157,56 +179,52 @@ class TokenScorer:
                 longest = max(longest, *(len(documents[i]) for i in rows))
                 count = sum(map(len, batch)) + len(rows)
                 again = prompts[rows[0]] - prompts[batch[0][0]]
-                if longest * count > self._budget or again * count > prompts[rows[0]]:
+                if longest * count > self._budget.tokens or again * count > prompts[rows[0]]:
                     break
                 batch.append(rows)
             start = prompts[batch[0][0]] - 1
             windows = [_Window(i, start, prompts[i] - 1, len(documents[i]) - 1) for rows in batch for i in rows]
-            try:
-                past = self._read([documents[rows[0]][:start] for rows in batch], [len(rows) for rows in batch])
-                nats[[window.document for window in windows]] = self._batch(documents, windows, past).cpu().numpy()
+            heads, counts = [documents[rows[0]][:start] for rows in batch], [len(rows) for rows in batch]
+            work = partial(self._batch, documents, windows, heads, counts)
+            found = self._attempt(work, len(windows) if len(batch) > 1 else 1)
+            if found is not None:
+                losses.add(windows, found)
                 done += len(batch)
-            except (RuntimeError, MemoryError) as error:
-                self._shrink(error, len(windows) if len(batch) > 1 else 1)
 
     def _read(self, prompts: Sequence[Sequence[int]], counts: Sequence[int]) -> Any:
         """The network's cache after prompts of one length, with each prompt's row as often as its count says."""
-        tokens = torch.tensor([list(prompt) for prompt in prompts], device=self._model.device)
+        tokens = staged(torch.tensor([list(prompt) for prompt in prompts]), self._model.device)
         network = self._model.network.base_model if self._split else self._model.network
         past = network(input_ids=tokens, use_cache=True).past_key_values
         owners = torch.arange(len(counts)).repeat_interleave(torch.tensor(counts))
-        past.batch_select_indices(owners.to(self._model.device))
+        past.batch_select_indices(staged(owners, self._model.device))
         return past
 
     @cached_property
     def _reads_prompts_once(self) -> bool:
         """Whether documents that go on from a prompt that was read before have the likelihoods of whole documents."""
-        documents, nats = [[1, 2, 3, 4, 5, 6], [1, 2, 3, 4, 6]], np.zeros(2)
+        documents, shared, whole = [[1, 2, 3, 4, 5, 6], [1, 2, 3, 4, 6]], _Losses(), _Losses()
         try:
-            self._add_groups(nats, documents, [[0, 1]], [3, 3])
+            self._add_groups(shared, documents, [[0, 1]], [3, 3])
         except (AttributeError, LookupError, RuntimeError, TypeError, ValueError):
             return False
-        whole = self._nats(documents, [_Window(i, 0, 2, len(tokens) - 1) for i, tokens in enumerate(documents)])
-        return bool(np.abs(nats - whole).max() <= PROBE_TOLERANCE * np.abs(whole).max())
+        self._add_windows(whole, documents, [_Window(i, 0, 2, len(tokens) - 1) for i, tokens in enumerate(documents)])
+        nats, expected = shared.nats(2), whole.nats(2)
+        return bool(np.abs(nats - expected).max() <= PROBE_TOLERANCE * np.abs(expected).max())
 
-    def _nats(
-        self,
-        documents: Sequence[Sequence[int]],
-        windows: list[_Window],
-        nats: Float64[np.ndarray, " documents"] | None = None,
-    ) -> Float64[np.ndarray, " documents"]:
-        """Nats of the scored tokens of each document, in addition to those that are known."""
+    def _add_windows(self, losses: _Losses, documents: Sequence[Sequence[int]], windows: list[_Window]) -> None:
+        """Add the losses of windows, which are sorted."""
         windows.sort(key=lambda window: -window.length)
-        nats = np.zeros(len(documents)) if nats is None else nats
         done = 0
         while done < len(windows):
-            size = max(1, self._budget // windows[done].length)
+            size = max(1, self._budget.tokens // windows[done].length)
             batch = windows[done : done + size]
-            try:
-                np.add.at(nats, [window.document for window in batch], self._batch(documents, batch).cpu().numpy())
+            found = self._attempt(partial(self._batch, documents, batch), len(batch))
+            if found is not None:
+                losses.add(batch, found)
                 done += len(batch)
-            except (RuntimeError, MemoryError) as error:
-                self._shrink(error, len(batch))
+
+    def _finite(self, nats: Float64[np.ndarray, " documents"]) -> Float64[np.ndarray, " documents"]:
         bad = np.flatnonzero(~np.isfinite(nats))
         if len(bad):
             raise ModelError(
@@ -215,23 +233,22 @@ class TokenScorer:
             )
         return nats
 
-    def _shrink(self, error: BaseException, rows: int) -> None:
-        """Halve the budget after an out-of-memory error; raise other errors."""
-        if not out_of_memory(error):
-            raise error
-        if rows == 1:
-            raise ModelError(
-                f"{self._who} runs out of memory with a single window of {self.window} tokens: use a smaller "
-                "window, or another device"
-            ) from error
-        self._budget //= 2
-        if self._model.device.type == "cuda":
-            torch.cuda.empty_cache()
+    def _attempt(self, work: Callable[[], Tensor], rows: int) -> Tensor | None:
+        alone = (
+            f"{self._who} runs out of memory with a single window of {self.window} tokens: use a smaller "
+            "window, or another device"
+        )
+        return self._budget.attempt(work, rows, alone)
 
     def _batch(
-        self, documents: Sequence[Sequence[int]], windows: Sequence[_Window], past: Any = None
-    ) -> Float64[Tensor, " windows"]:
-        """Nats of the scored tokens of each window, which goes on from the row of ``past`` if there is one."""
+        self,
+        documents: Sequence[Sequence[int]],
+        windows: Sequence[_Window],
+        prompts: Sequence[Sequence[int]] = (),
+        counts: Sequence[int] = (),
+    ) -> Float[Tensor, " scored"]:
+        """Losses of the scored tokens of each window, of which as many as ``counts`` says go on from each prompt."""
+        past = self._read(prompts, counts) if prompts else None
         longest = max(window.length for window in windows)
         tokens = torch.zeros(len(windows), longest + 1, dtype=torch.int64)
         scored = torch.zeros(len(windows), longest, dtype=torch.bool)
@@ -239,23 +256,29 @@ class TokenScorer:
             seen = documents[window.document][window.start : window.stop + 1]
             tokens[row, : len(seen)] = torch.tensor(seen)
             scored[row, window.first - window.start : window.length] = True
-        owners = scored.nonzero()[:, 0]
-        tokens, scored = tokens.to(self._model.device), scored.to(self._model.device)
-        losses = self._losses(tokens[:, :-1], scored, tokens[:, 1:][scored], past)
-        return torch.zeros(len(windows), dtype=torch.float64).index_add_(0, owners, losses.cpu().double())
+        # On the device, a mask would wait for what is computed there.
+        places = torch.stack((scored.flatten().nonzero().squeeze(1), tokens[:, 1:][scored]))
+        return self._losses(staged(tokens, self._model.device)[:, :-1], *staged(places, self._model.device), past)
 
     def _losses(
-        self, tokens: Int64[Tensor, "rows length"], scored: Tensor, targets: Int64[Tensor, " scored"], past: Any
+        self,
+        tokens: Int64[Tensor, "rows length"],
+        scored: Int64[Tensor, " scored"],
+        targets: Int64[Tensor, " scored"],
+        past: Any,
     ) -> Float[Tensor, " scored"]:
-        """Cross-entropy of every target, in float32 from the logits (float64 for a float64 model)."""
+        """Cross-entropy of every target, in float32 from the logits (float64 for a float64 model).
+
+        ``scored`` are the places before the targets, counted through all rows.
+        """
         network = self._model.network
         cache = {"use_cache": False} if past is None else {"use_cache": True, "past_key_values": past}
         head: Callable[[Tensor], Tensor]
         if self._split:
-            hidden = network.base_model(input_ids=tokens, **cache).last_hidden_state[scored]
+            hidden = network.base_model(input_ids=tokens, **cache).last_hidden_state.flatten(0, 1)[scored]
             head = network.get_output_embeddings()
         else:
-            hidden, head = network(input_ids=tokens, **cache).logits[scored], lambda logits: logits
+            hidden, head = network(input_ids=tokens, **cache).logits.flatten(0, 1)[scored], lambda logits: logits
         losses = []
         for start in range(0, len(hidden), self._chunk):
             logits = head(hidden[start : start + self._chunk])

@@ -2,6 +2,10 @@
 
 Rows of a batch start together at the length of their shortest prompt; rows with longer prompts are first fed their own
 tokens. Hence neither padding nor a mask is needed for any architecture.
+
+An accelerator writes several tokens before the host looks at them: what is written after the end of a text is cut, and
+finished rows leave the batch. On the CPU, where a look costs nothing, no row leaves, since fewer rows would change the
+rounding of the others.
 """
 
 from __future__ import annotations
@@ -12,14 +16,17 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import torch
-from jaxtyping import Float, Float64, Int64
+from jaxtyping import Float64, Int64
 from torch import Tensor
 
+from evalsvc.builtin.language_models.batch_rows import BatchRows
 from evalsvc.builtin.language_models.model import LanguageModel
 from evalsvc.builtin.language_models.prompts import PromptTexts
 from evalsvc.builtin.language_models.schema_guide import SchemaGuide
+from evalsvc.builtin.language_models.token_choice import choose, penalize
 from evalsvc.core.errors import InputError
 from evalsvc.inputs.decoding_options import Decoding
+from evalsvc.metrics.full_precision import full_precision
 from evalsvc.plugins.items import Drawn, Prompt, Usage
 from evalsvc.plugins.samples import SampleRequest, Texts
 
@@ -27,6 +34,9 @@ CACHES = ("past_key_values", "cache_params", "state")
 """Names by which networks take and return what they have read. Without one, each token is read again."""
 CACHE_TOLERANCE = 0.05
 """Relative error of a right cache in half precision; logits after a wrong one have nothing in common."""
+STRIDE = {"cpu": 1, "mps": 1}
+STRIDE_ON_GPU = 16
+"""Tokens of each text between two looks of the host."""
 
 
 @dataclass
@@ -64,6 +74,10 @@ class Writer:
         parameters = inspect.signature(model.network.forward).parameters
         self._last_only = {"logits_to_keep": 1} if "logits_to_keep" in parameters else {}
         self._cache = self._find_cache()
+        device = model.device.type
+        self._stride = 1 if self._guide else STRIDE.get(device, STRIDE_ON_GPU)
+        # Tokens are chosen in float64, which Apple's devices do not have.
+        self._chooser = torch.device("cpu") if device == "mps" else model.device
 
     def write(self, request: SampleRequest) -> Drawn:
         """One text per seed, without its prompt and reasoning, with its number of tokens.
@@ -71,8 +85,8 @@ class Writer:
         The prompts are those of the request, else those of the decoding in turn. A text without an end of its reasoning
         is a failure.
         """
-        first = request.uniform(self._decoding.max_tokens, stream=0).double()
-        second = request.uniform(self._decoding.max_tokens, stream=1).double()
+        draws = (request.uniform(self._decoding.max_tokens, stream=stream) for stream in (0, 1))
+        first, second = (each.to(self._chooser).double() for each in draws)
         # Two draws of 23 bits make one of 46, since rare tokens of a large vocabulary need a finer resolution than
         # 2^-23.
         uniforms = first + (second - 0.5) * 2.0**-23
@@ -90,6 +104,7 @@ class Writer:
         return Drawn(Texts(tuple(answer or "" for answer in answers)), failures, usage)
 
     @torch.inference_mode()
+    @full_precision()
     def _find_cache(self) -> str:
         """The name of the network's cache, if tokens after it have the logits of a whole text, in a batch too."""
         network: Any = self._model.network
@@ -110,40 +125,47 @@ class Writer:
         return prompts, {}
 
     @torch.inference_mode()
+    @full_precision()
     def _continue(self, prompts: Sequence[Sequence[int]], uniforms: Float64[Tensor, "n t"]) -> list[_Text]:
         """Generated tokens for each prompt; prompts must be sorted by length."""
-        decoding, device = self._decoding, self._model.device
         before, given = self._begin(prompts)
-        start = None if decoding.reasoning_end else 0
+        start = None if self._decoding.reasoning_end else 0
         texts = [_Text(len(tokens), start, self._guide and self._guide.start()) for tokens in before]
-        position = texts[0].prompt
-        lengths = torch.tensor([text.prompt for text in texts], device=device)
-        forced = torch.zeros(len(texts), texts[-1].prompt, dtype=torch.int64, device=device)
-        for row, each in enumerate(before):
-            forced[row, : len(each)] = torch.tensor(each, device=device)
-        tokens, cache = forced[:, :position], None
-        seen: Tensor | None = None
-        while True:
-            cached = {self._cache: cache, "use_cache": True} if self._cache else {"use_cache": False}
-            output = self._model.network(**{self._input: tokens}, **cached, **given, **self._last_only)
-            cache, logits = getattr(output, self._cache, None), output.logits[:, -1].float()
-            if decoding.repetition_penalty != 1:
-                seen = torch.zeros_like(logits, dtype=torch.bool) if seen is None else seen
-                seen.scatter_(1, tokens, torch.ones_like(tokens, dtype=torch.bool))
-                logits = _penalize(logits, seen, decoding.repetition_penalty)
-            if self._guide:
-                states = {row: text.guide for row, text in enumerate(texts) if text.is_answer(position)}
-                logits = self._guide.mask(logits, states)
-            number = (position - lengths).clamp(0, decoding.max_tokens - 1)
-            chosen = choose(logits, uniforms.gather(1, number[:, None]).squeeze(1), decoding)
-            latest = torch.where(position < lengths, forced[:, min(position, forced.shape[1] - 1)], chosen)
-            for text, token in zip(texts, latest.tolist(), strict=True):
-                if position >= text.prompt and not text.done:
-                    self._add(text, token)
-            if all(text.done for text in texts):
-                return texts
-            tokens = latest[:, None] if cache is not None else torch.cat([tokens, latest[:, None]], 1)
-            position += 1
+        rows, batch, position = BatchRows.of(before, uniforms, given, self._chooser), texts, texts[0].prompt
+        while writing := [row for row, text in enumerate(batch) if not text.done]:
+            if len(writing) < len(batch) and self._model.device.type != "cpu" and rows.can_leave():
+                rows.keep(writing)
+                batch = [batch[row] for row in writing]
+            last = max(text.prompt for text in batch if not text.done) + self._decoding.max_tokens
+            ahead = range(position, min(position + self._stride, last))
+            written = torch.stack([self._next(rows, at, batch) for at in ahead])
+            for position, tokens in zip(ahead, written.tolist(), strict=True):
+                for text, token in zip(batch, tokens, strict=True):
+                    if position >= text.prompt and not text.done:
+                        self._add(text, token)
+            position = ahead.stop
+        return texts
+
+    def _next(self, rows: BatchRows, position: int, texts: Sequence[_Text]) -> Int64[Tensor, " n"]:
+        """The token of each row at a position, which is that of its prompt as far as this goes."""
+        decoding = self._decoding
+        cached = {self._cache: rows.cache, "use_cache": True} if self._cache else {"use_cache": False}
+        read = {self._input: rows.tokens.to(self._model.device)}
+        output = self._model.network(**read, **cached, **rows.given, **self._last_only)
+        rows.cache, logits = getattr(output, self._cache, None), output.logits[:, -1].float().to(self._chooser)
+        if decoding.repetition_penalty != 1:
+            seen = torch.zeros_like(logits, dtype=torch.bool) if rows.seen is None else rows.seen
+            rows.seen = seen.scatter_(1, rows.tokens, torch.ones_like(rows.tokens, dtype=torch.bool))
+            logits = penalize(logits, rows.seen, decoding.repetition_penalty)
+        if self._guide:
+            states = {row: text.guide for row, text in enumerate(texts) if text.is_answer(position)}
+            logits = self._guide.mask(logits, states)
+        number = (position - rows.lengths).clamp(0, decoding.max_tokens - 1)
+        chosen = choose(logits, rows.uniforms.gather(1, number[:, None]).squeeze(1), decoding)
+        given = rows.prompts[:, min(position, rows.prompts.shape[1] - 1)]
+        latest = torch.where(position < rows.lengths, given, chosen)
+        rows.tokens = latest[:, None] if rows.cache is not None else torch.cat([rows.tokens, latest[:, None]], 1)
+        return latest
 
     def _add(self, text: _Text, token: int) -> None:
         """Add a token to a text, which it may complete."""
@@ -195,29 +217,6 @@ class Writer:
                 "max_tokens"
             )
         return prompts
-
-
-def choose(logits: Float[Tensor, "n v"], uniforms: Float64[Tensor, " n"], decoding: Decoding) -> Int64[Tensor, " n"]:
-    """One token per row: the most likely at temperature 0, else by inversion of the cumulative distribution."""
-    if decoding.temperature == 0:
-        return logits.argmax(1)
-    logits = logits / decoding.temperature
-    if 0 < decoding.top_k < logits.shape[1]:
-        least = logits.topk(decoding.top_k, dim=1).values[:, -1:]
-        logits = logits.masked_fill(logits < least, -torch.inf)
-    if decoding.top_p < 1:
-        ranked, order = logits.sort(dim=1, descending=True)
-        chances = ranked.softmax(1)
-        beyond = chances.cumsum(1) - chances >= decoding.top_p
-        logits = logits.masked_fill(torch.zeros_like(beyond).scatter(1, order, beyond), -torch.inf)
-    total = logits.double().softmax(1).cumsum(1)
-    chosen = torch.searchsorted(total, (uniforms * total[:, -1])[:, None], right=True).squeeze(1)
-    return chosen.clamp(max=logits.shape[1] - 1)
-
-
-def _penalize(logits: Float[Tensor, "n v"], seen: Tensor, penalty: float) -> Float[Tensor, "n v"]:
-    """Repetition penalty (Keskar et al., 2019): tokens that occurred become less likely, for logits of either sign."""
-    return torch.where(seen, torch.where(logits > 0, logits / penalty, logits * penalty), logits)
 
 
 def _end_tokens(model: LanguageModel) -> set[int]:

@@ -10,7 +10,7 @@ from evalsvc.builtin.generators.causal_lm import CausalLM
 from evalsvc.builtin.language_models import chat_templates
 from evalsvc.builtin.language_models import model as model_module
 from evalsvc.builtin.language_models.model import LanguageModel
-from evalsvc.builtin.language_models.writer import choose
+from evalsvc.builtin.language_models.token_choice import choose
 from evalsvc.core.errors import CheckpointError, InputError
 from evalsvc.inputs.checkpoints import Checkpoint
 from evalsvc.inputs.decoding_options import Decoding

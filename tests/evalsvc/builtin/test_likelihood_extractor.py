@@ -10,7 +10,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, Gemma2Config, Gemm
 
 from evalsvc.builtin.demo.prose import prose_reference
 from evalsvc.builtin.extractors.language import LikelihoodExtractor, Likelihoods
-from evalsvc.builtin.language_models import scorer
+from evalsvc.builtin.language_models import scorer, token_budget
 from evalsvc.core.errors import InputError, ModelError
 from evalsvc.plugins.samples import Images, Texts
 from tests.evalsvc.language_models import VOCABULARY, save, tokenizer
@@ -67,7 +67,7 @@ def test_no_batch_order_or_padding_side_changes_a_likelihood(folder, monkeypatch
     texts = TEXTS + ODD
     expected = LikelihoodExtractor(folder).extract(texts)["nll"]
     for budget, chunk, seed in [(1, 1, 0), (100, 7, 1), (10_000, 10_000, 2)]:
-        monkeypatch.setitem(scorer.BUDGET, "cpu", budget)
+        monkeypatch.setitem(token_budget.BUDGET, "cpu", budget)
         monkeypatch.setitem(scorer.CHUNK, "cpu", chunk)
         extractor = LikelihoodExtractor(folder)
         extractor._scorer._model.tokenizer.padding_side = "left"

@@ -1,0 +1,81 @@
+"""How many tokens a language model reads at once, by the free memory of its device; memory that runs out halves it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+import torch
+
+from evalsvc.builtin.language_models.model import DTYPES, LanguageModel
+from evalsvc.core.batching import out_of_memory
+from evalsvc.core.errors import ModelError
+
+T = TypeVar("T")
+BUDGET = {"cpu": 2048, "mps": 16_384}
+"""Tokens in a batch, including padding, where free memory is not asked for."""
+LEAST, MOST = 2048, 65_536
+"""Of tokens on other devices. The largest models need no more to be as fast as they can be."""
+SHARE = 0.5
+"""Of free memory that a batch may take; the rest is for other processes, and for memory in pieces."""
+FLOAT = 4
+
+
+class TokenBudget:
+    """The number of ``tokens`` in a batch.
+
+    It is a power of two, so that the same machine has the same batches, and the same rounding, while its free memory
+    varies a little. ``window`` is the largest number of tokens in a row; ``whole_logits`` says that the logits of all
+    tokens are made at once.
+    """
+
+    def __init__(self, model: LanguageModel, window: int, *, whole_logits: bool) -> None:
+        self._device = model.device
+        if model.device.type in BUDGET:
+            self.tokens = BUDGET[model.device.type]
+        else:
+            free = SHARE * free_memory(model.device) / bytes_per_token(model, window, whole_logits=whole_logits)
+            self.tokens = 2 ** (int(min(max(free, LEAST), MOST)).bit_length() - 1)
+
+    def attempt(self, work: Callable[[], T], rows: int, alone: str) -> T | None:
+        """The result of a batch; ``None`` if memory ran out, which halves the budget.
+
+        Raises:
+            ModelError: it was a batch of one row, of which ``alone`` says what it was and the way out.
+        """
+        try:
+            return work()
+        except (RuntimeError, MemoryError) as error:
+            if not out_of_memory(error):
+                raise
+            if rows == 1:
+                raise ModelError(alone) from error
+            self.tokens //= 2
+        # Outside of the handler: the frames of the error keep the allocated memory alive.
+        if self._device.type == "cuda":
+            torch.cuda.empty_cache()
+        return None
+
+
+def free_memory(device: torch.device) -> int:
+    """Bytes that are free on a device, or that this process keeps there without using them."""
+    kept = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
+    return int(torch.cuda.mem_get_info(device)[0] + kept)
+
+
+def bytes_per_token(model: LanguageModel, window: int, *, whole_logits: bool) -> int:
+    """An upper estimate of the memory that a network takes for each token that it reads, without a cache.
+
+    Of the layer that is computed, about eight hidden states are alive at once, and four of its feed-forward part;
+    of a state-space layer, four times its states in float32; of attention without a kernel of its own, four matrices.
+    """
+    config: Any = model.network.config.get_text_config()
+    size = DTYPES[model.dtype].itemsize
+    hidden = config.hidden_size
+    wide = next((w for name in ("intermediate_size", "ffn_dim", "n_inner") if (w := getattr(config, name, None))), 0)
+    experts = getattr(config, "num_experts_per_tok", None) or 1
+    needed = size * (8 * hidden + 4 * experts * (wide or 4 * hidden))
+    needed += FLOAT * 4 * (wide or 2 * hidden) * (getattr(config, "state_size", None) or 0)
+    if getattr(config, "_attn_implementation", "") == "eager":
+        needed += FLOAT * 4 * (getattr(config, "num_attention_heads", None) or 0) * window
+    return int(needed + (whole_logits and (2 * size + 3 * FLOAT) * config.vocab_size))
