@@ -1,19 +1,21 @@
 """Language models on an accelerator: the texts and likelihoods of the CPU, with few waits, in float32."""
 
-import numpy as np
+from collections import Counter
+
 import pytest
 import torch
 
 from evalsvc.builtin.extractors.language import LikelihoodExtractor
 from evalsvc.builtin.generators.causal_lm import CausalLM
 from evalsvc.builtin.generators.seq2seq_lm import Seq2SeqLM
-from evalsvc.builtin.language_models import token_budget, writer
+from evalsvc.builtin.language_models import writer
+from evalsvc.builtin.language_models.token_choice import choose
 from evalsvc.core.errors import ModelError
 from evalsvc.inputs.checkpoints import Checkpoint
 from evalsvc.inputs.decoding_options import Decoding
 from evalsvc.plugins.samples import SampleRequest, Texts
 from tests.evalsvc.language_models import save
-from tests.pretended_device import PretendedDevice, pretended
+from tests.pretended_device import pretended
 
 CPU, CUDA = torch.device("cpu"), torch.device("cuda", 0)
 PROMPTS = ("x", "The ", "Anne had not")
@@ -40,23 +42,92 @@ def opened(folder, device, **decoding):
     return kind(Checkpoint.open(folder, "tiny", 1, kind.checkpoint_files), device, decoding=asked, **options)
 
 
-def of(synchronizations, name):
-    """Waits by their kind, in one module."""
-    return {kind: count for (kind, where), count in synchronizations.items() if name in where}
+def waits(device):
+    """How often the host waited for the device, by kind; ``item`` is the library's question about its own mask."""
+    counts = Counter()
+    for (kind, _), count in device.synchronizations.items():
+        counts[kind] += count
+    return counts
 
 
 @pytest.mark.parametrize("kind", ["llama", "mamba", "rwkv", "bart"])
-def test_texts_are_those_of_the_cpu_however_many_tokens_are_written_between_two_looks(folders, kind, monkeypatch):
+def test_texts_are_those_of_the_cpu_and_finished_rows_leave_the_batch(folders, kind, monkeypatch):
     monkeypatch.setattr(writer, "STRIDE_ON_GPU", 4)
     request, decoding = SampleRequest.of(3, 0, 7), SAMPLED | {"stop": ("e", "1")}
     expected = opened(folders(kind), CPU, **decoding).sample(request)
     with pretended() as device:
-        generator = opened(folders(kind), CUDA, **decoding)
-        rows, network = [], generator._writer._model.network
-        network.register_forward_pre_hook(lambda *_: rows.append(0))
+        generator, sizes = opened(folders(kind), CUDA, **decoding), []
+        chosen = writer.choose
+        monkeypatch.setattr(
+            writer, "choose", lambda logits, *given: sizes.append(len(logits)) or chosen(logits, *given)
+        )
         device.forget()
         drawn = generator.sample(request)
-        assert of(device.synchronizations, "writer.py:")["item"] <= 4
     assert drawn.samples == expected.samples
     assert drawn.usage.tokens.tolist() == expected.usage.tokens.tolist()
+    assert sizes[0] == 7 > sizes[-1]
+    if kind != "bart":  # whose library asks at each step whether its mask masks
+        assert sum(device.synchronizations.values()) == -(-len(sizes) // 4)
     assert not device.nondeterministic
+
+
+@pytest.mark.parametrize("decoding", [{"temperature": 0}, {"json_schema": {"enum": ["Anne", "Mary"]}}], ids=str)
+def test_greedy_and_guided_texts_are_those_of_the_cpu(folders, decoding):
+    if "json_schema" in decoding:
+        pytest.importorskip("llguidance")
+    request = SampleRequest.of(3, 0, 3)
+    expected = opened(folders("llama"), CPU, **decoding).sample(request)
+    with pretended():
+        drawn = opened(folders("llama"), CUDA, **decoding).sample(request)
+    assert drawn.samples == expected.samples
+
+
+def test_an_apple_device_chooses_tokens_on_the_host_which_has_float64(folders):
+    request = SampleRequest.of(3, 0, 3)
+    expected = opened(folders("llama"), CPU, **SAMPLED).sample(request)
+    with pretended("mps"):
+        drawn = opened(folders("llama"), torch.device("mps", 0), **SAMPLED).sample(request)
+    assert drawn.samples == expected.samples
+
+
+def test_tokens_are_drawn_as_on_the_cpu_from_sums_of_integers():
+    torch.manual_seed(0)
+    logits, uniforms = 6 * torch.randn(200, 3000), torch.rand(200, dtype=torch.float64)
+    uniforms[:2] = torch.tensor([0.5, 2**46 - 0.5], dtype=torch.float64) * 2.0**-46
+    for options in ({}, {"top_k": 5}, {"top_p": 0.8}, {"top_p": 0.99, "temperature": 2.0}):
+        expected = choose(logits, uniforms, Decoding(**options))
+        with pretended() as device:
+            found = choose(device.tensor(logits), device.tensor(uniforms), Decoding(**options)).cpu()
+        assert torch.equal(found, expected)
+        assert not device.nondeterministic
+
+
+@pytest.mark.parametrize("kind", ["llama", "bart"])
+def test_likelihoods_are_those_of_the_cpu_and_wait_once(folders, kind):
+    prompts = [prompt for prompt in PROMPTS for _ in TEXTS]
+    texts, request = Texts(TEXTS * 3), SampleRequest.of(0, 0, 12, prompts=prompts)
+    expected = opened(folders(kind), CPU).nll(texts, request)
+    with pretended() as device:
+        generator = opened(folders(kind), CUDA)
+        generator.nll(texts, request)  # probes
+        generator._scorer._budget.tokens = 40
+        device.forget()
+        found = generator.nll(texts, request)
+    assert found.nats.numpy() == pytest.approx(expected.nats.numpy(), rel=1e-5)
+    assert {kind: count for kind, count in waits(device).items() if kind != "item"} == {"to host": 1}
+
+
+def test_documents_are_scored_with_one_wait_and_memory_that_runs_out_halves_the_budget(folders):
+    expected = LikelihoodExtractor(folders("llama"), window=16).extract(TEXTS * 12)["nll"]
+    with pretended() as device:
+        extractor = LikelihoodExtractor(folders("llama"), window=16, device=CUDA)
+        device.forget()
+        assert extractor.extract(TEXTS * 12)["nll"] == pytest.approx(expected, rel=1e-6)
+        assert waits(device) == {"to host": 1, "item": 1}
+        before = extractor._scorer._budget.tokens
+        device.largest = 60_000  # bytes: the embeddings fit, the logits of all tokens do not
+        assert extractor.extract(TEXTS * 12)["nll"] == pytest.approx(expected, rel=1e-6)
+        assert extractor._scorer._budget.tokens < before
+        device.largest = 1
+        with pytest.raises(ModelError, match="out of memory with a single window of 16 tokens"):
+            extractor.extract(TEXTS)
