@@ -8,8 +8,8 @@ scored positions only, in chunks that fit into the cache. Losses stay on the dev
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from functools import cached_property, partial
 from typing import Any
 
@@ -21,6 +21,7 @@ from torch import Tensor
 from evalsvc.builtin.language_models.continuations import ContinuationEncoder
 from evalsvc.builtin.language_models.model import LanguageModel
 from evalsvc.builtin.language_models.token_budget import TokenBudget
+from evalsvc.builtin.language_models.windows import Window, WindowLosses, windows_of
 from evalsvc.core.errors import InputError, ModelError
 from evalsvc.metrics.devices import staged
 from evalsvc.metrics.full_precision import full_precision
@@ -37,43 +38,6 @@ class DocumentLikelihoods:
 
     nats: Float64[np.ndarray, " documents"]
     tokens: Int64[np.ndarray, " documents"]
-
-
-@dataclass(frozen=True)
-class _Window:
-    """Tokens ``start`` to ``stop`` of a document are seen, those after ``first`` are scored."""
-
-    document: int
-    start: int
-    first: int
-    stop: int
-
-    @property
-    def length(self) -> int:
-        return self.stop - self.start
-
-
-@dataclass
-class _Losses:
-    """Cross-entropies of the scored tokens of windows, on the device, in the order of ``windows``."""
-
-    windows: list[_Window] = field(default_factory=list)
-    parts: list[Float[Tensor, " scored"]] = field(default_factory=list)
-
-    def add(self, windows: Sequence[_Window], losses: Float[Tensor, " scored"]) -> None:
-        self.windows += windows
-        self.parts.append(losses)
-
-    def nats(self, documents: int) -> Float64[np.ndarray, " documents"]:
-        """Sums of each document, which wait for the device."""
-        nats = np.zeros(documents)
-        if self.parts:
-            counts = torch.tensor([window.stop - window.first for window in self.windows])
-            owners = torch.arange(len(counts)).repeat_interleave(counts)
-            sums = torch.zeros(len(counts), dtype=torch.float64)
-            sums.index_add_(0, owners, torch.cat(self.parts).cpu().double())
-            np.add.at(nats, [window.document for window in self.windows], sums.numpy())
-        return nats
 
 
 class TokenScorer:
@@ -124,9 +88,9 @@ class TokenScorer:
         """Likelihood of each text; an empty text has 0 nats over 0 tokens."""
         documents = [self._prefix + tokens for tokens in self._model.encode(texts)]
         windows = [
-            w for i, tokens in enumerate(documents) for w in _windows(i, len(tokens) - 1, self.window, self.context)
+            w for i, tokens in enumerate(documents) for w in windows_of(i, len(tokens) - 1, self.window, self.context)
         ]
-        losses = _Losses()
+        losses = WindowLosses()
         self._add_windows(losses, documents, windows)
         nats = self._finite(losses.nats(len(documents)))
         return DocumentLikelihoods(nats, np.array([max(0, len(tokens) - 1) for tokens in documents], dtype=np.int64))
@@ -155,15 +119,15 @@ class TokenScorer:
                 (shared.setdefault(part.prompt, []) if fits else alone).append(i)
         alone += [i for rows in shared.values() if len(rows) == 1 for i in rows]
         groups = [rows for rows in shared.values() if len(rows) > 1]
-        documents, losses = [part.tokens for part in parts], _Losses()
+        documents, losses = [part.tokens for part in parts], WindowLosses()
         self._add_groups(losses, documents, groups, [len(part.prompt) for part in parts])
         ends = [(i, len(documents[i]) - 1) for i in alone]
-        windows = [_Window(i, max(0, last - self.window), len(parts[i].prompt) - 1, last) for i, last in ends]
+        windows = [Window(i, max(0, last - self.window), len(parts[i].prompt) - 1, last) for i, last in ends]
         self._add_windows(losses, documents, windows)
         return DocumentLikelihoods(self._finite(losses.nats(len(documents))), counts)
 
     def _add_groups(
-        self, losses: _Losses, documents: Sequence[Sequence[int]], groups: list[list[int]], prompts: Sequence[int]
+        self, losses: WindowLosses, documents: Sequence[Sequence[int]], groups: list[list[int]], prompts: Sequence[int]
     ) -> None:
         """Add the losses of documents that begin with the same prompt, group by group; ``prompts`` are their lengths.
 
@@ -183,7 +147,7 @@ class TokenScorer:
                     break
                 batch.append(rows)
             start = prompts[batch[0][0]] - 1
-            windows = [_Window(i, start, prompts[i] - 1, len(documents[i]) - 1) for rows in batch for i in rows]
+            windows = [Window(i, start, prompts[i] - 1, len(documents[i]) - 1) for rows in batch for i in rows]
             heads, counts = [documents[rows[0]][:start] for rows in batch], [len(rows) for rows in batch]
             work = partial(self._batch, documents, windows, heads, counts)
             found = self._attempt(work, len(windows) if len(batch) > 1 else 1)
@@ -203,16 +167,16 @@ class TokenScorer:
     @cached_property
     def _reads_prompts_once(self) -> bool:
         """Whether documents that go on from a prompt that was read before have the likelihoods of whole documents."""
-        documents, shared, whole = [[1, 2, 3, 4, 5, 6], [1, 2, 3, 4, 6]], _Losses(), _Losses()
+        documents, shared, whole = [[1, 2, 3, 4, 5, 6], [1, 2, 3, 4, 6]], WindowLosses(), WindowLosses()
         try:
             self._add_groups(shared, documents, [[0, 1]], [3, 3])
         except (AttributeError, LookupError, RuntimeError, TypeError, ValueError):
             return False
-        self._add_windows(whole, documents, [_Window(i, 0, 2, len(tokens) - 1) for i, tokens in enumerate(documents)])
+        self._add_windows(whole, documents, [Window(i, 0, 2, len(tokens) - 1) for i, tokens in enumerate(documents)])
         nats, expected = shared.nats(2), whole.nats(2)
         return bool(np.abs(nats - expected).max() <= PROBE_TOLERANCE * np.abs(expected).max())
 
-    def _add_windows(self, losses: _Losses, documents: Sequence[Sequence[int]], windows: list[_Window]) -> None:
+    def _add_windows(self, losses: WindowLosses, documents: Sequence[Sequence[int]], windows: list[Window]) -> None:
         """Add the losses of windows, which are sorted."""
         windows.sort(key=lambda window: -window.length)
         done = 0
@@ -243,7 +207,7 @@ class TokenScorer:
     def _batch(
         self,
         documents: Sequence[Sequence[int]],
-        windows: Sequence[_Window],
+        windows: Sequence[Window],
         prompts: Sequence[Sequence[int]] = (),
         counts: Sequence[int] = (),
     ) -> Float[Tensor, " scored"]:
@@ -256,7 +220,7 @@ class TokenScorer:
             seen = documents[window.document][window.start : window.stop + 1]
             tokens[row, : len(seen)] = torch.tensor(seen)
             scored[row, window.first - window.start : window.length] = True
-        # On the device, a mask would wait for what is computed there.
+        # An index by places does not wait for the device, as one by a mask does.
         places = torch.stack((scored.flatten().nonzero().squeeze(1), tokens[:, 1:][scored]))
         return self._losses(staged(tokens, self._model.device)[:, :-1], *staged(places, self._model.device), past)
 
@@ -286,16 +250,6 @@ class TokenScorer:
             chosen = logits.gather(1, targets[start : start + self._chunk, None]).squeeze(1)
             losses.append(torch.logsumexp(logits, 1) - chosen)
         return torch.cat(losses)
-
-
-def _windows(document: int, last: int, window: int, context: int) -> Iterator[_Window]:
-    """Windows that score each of the tokens 1 to ``last`` of a document once; token 0 is not scored."""
-    stop = min(window, last)
-    if last > 0:
-        yield _Window(document, 0, 0, stop)
-    while stop < last:
-        first, stop = stop, min(stop + window - context + 1, last)
-        yield _Window(document, stop - window, first, stop)
 
 
 def _head_can_be_split(model: LanguageModel) -> bool:

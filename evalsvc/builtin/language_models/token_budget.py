@@ -12,10 +12,11 @@ from evalsvc.core.batching import out_of_memory
 from evalsvc.core.errors import ModelError
 
 T = TypeVar("T")
-BUDGET = {"cpu": 2048, "mps": 16_384}
-"""Tokens in a batch, including padding, where free memory is not asked for."""
+BUDGET = {"cpu": 2048}
+BUDGET_ON_GPU = 16_384
+"""Tokens in a batch, including padding, where free memory is not known."""
 LEAST, MOST = 2048, 65_536
-"""Of tokens on other devices. The largest models need no more to be as fast as they can be."""
+"""Tokens in a batch on a CUDA device."""
 SHARE = 0.5
 """Of free memory that a batch may take; the rest is for other processes, and for memory in pieces."""
 FLOAT = 4
@@ -31,9 +32,8 @@ class TokenBudget:
 
     def __init__(self, model: LanguageModel, window: int, *, whole_logits: bool) -> None:
         self._device = model.device
-        if model.device.type in BUDGET:
-            self.tokens = BUDGET[model.device.type]
-        else:
+        self.tokens = BUDGET.get(model.device.type, BUDGET_ON_GPU)
+        if model.device.type == "cuda":
             free = SHARE * free_memory(model.device) / bytes_per_token(model, window, whole_logits=whole_logits)
             self.tokens = 2 ** (int(min(max(free, LEAST), MOST)).bit_length() - 1)
 
@@ -70,12 +70,17 @@ def bytes_per_token(model: LanguageModel, window: int, *, whole_logits: bool) ->
     of a state-space layer, four times its states in float32; of attention without a kernel of its own, four matrices.
     """
     config: Any = model.network.config.get_text_config()
-    size = DTYPES[model.dtype].itemsize
-    hidden = config.hidden_size
-    wide = next((w for name in ("intermediate_size", "ffn_dim", "n_inner") if (w := getattr(config, name, None))), 0)
-    experts = getattr(config, "num_experts_per_tok", None) or 1
-    needed = size * (8 * hidden + 4 * experts * (wide or 4 * hidden))
-    needed += FLOAT * 4 * (wide or 2 * hidden) * (getattr(config, "state_size", None) or 0)
+
+    def asked(*names: str) -> int:
+        return int(next((value for name in names if (value := getattr(config, name, None))), 0))
+
+    vocabulary, width = model.network.get_input_embeddings().weight.shape
+    hidden, size = asked("hidden_size") or width, DTYPES[model.dtype].itemsize
+    wide = asked("intermediate_size", "ffn_dim", "n_inner", "d_ff") or 4 * hidden
+    needed = size * (8 * hidden + 4 * wide * (asked("num_experts_per_tok") or 1))
+    needed += FLOAT * 4 * wide * asked("state_size")
     if getattr(config, "_attn_implementation", "") == "eager":
-        needed += FLOAT * 4 * (getattr(config, "num_attention_heads", None) or 0) * window
-    return int(needed + (whole_logits and (2 * size + 3 * FLOAT) * config.vocab_size))
+        needed += FLOAT * 4 * asked("num_attention_heads") * window
+    if whole_logits:
+        needed += (2 * size + 3 * FLOAT) * vocabulary
+    return needed

@@ -1,14 +1,19 @@
 """Language models on an accelerator: the texts and likelihoods of the CPU, with few waits, in float32."""
 
 from collections import Counter
+from dataclasses import replace
 
+import numpy as np
 import pytest
 import torch
+from torch.profiler import ProfilerActivity, profile
 
 from evalsvc.builtin.extractors.language import LikelihoodExtractor
 from evalsvc.builtin.generators.causal_lm import CausalLM
 from evalsvc.builtin.generators.seq2seq_lm import Seq2SeqLM
 from evalsvc.builtin.language_models import writer
+from evalsvc.builtin.language_models.model import LanguageModel
+from evalsvc.builtin.language_models.token_budget import LEAST, MOST, TokenBudget, bytes_per_token
 from evalsvc.builtin.language_models.token_choice import choose
 from evalsvc.core.errors import ModelError
 from evalsvc.inputs.checkpoints import Checkpoint
@@ -131,3 +136,25 @@ def test_documents_are_scored_with_one_wait_and_memory_that_runs_out_halves_the_
         device.largest = 1
         with pytest.raises(ModelError, match="out of memory with a single window of 16 tokens"):
             extractor.extract(TEXTS)
+
+
+def test_the_budget_is_a_power_of_two_that_half_of_the_free_memory_holds(folders):
+    model = LanguageModel.open(str(folders("llama")), CPU, "float32", "a test")
+    device = replace(model, device=CUDA)
+    need = bytes_per_token(device, 16, whole_logits=False)
+    assert bytes_per_token(device, 16, whole_logits=True) == need + 20 * 400
+    for free, tokens in ((2 * 5000 * need, 4096), (2 * 4096 * need, 4096), (0, LEAST), (2**40, MOST)):
+        with pretended(free=free):
+            assert TokenBudget(device, 16, whole_logits=False).tokens == tokens
+    assert TokenBudget(model, 16, whole_logits=False).tokens == 2048
+
+
+@pytest.mark.parametrize("kind", ["llama", "gpt2", "mamba", "rwkv"])
+def test_a_token_takes_no_more_memory_than_the_budget_assumes(folders, kind):
+    model = LanguageModel.open(str(folders(kind)), CPU, "float32", "a test")
+    tokens = torch.zeros(4, 32, dtype=torch.int64)
+    with torch.inference_mode(), profile(activities=[ProfilerActivity.CPU], profile_memory=True) as run:
+        model.network.base_model(input_ids=tokens, use_cache=False)
+    events = [each for each in run.profiler.kineto_results.events() if each.name() == "[memory]"]
+    alive = np.cumsum([each.nbytes() for each in sorted(events, key=lambda each: each.start_ns())])
+    assert alive.max() <= tokens.numel() * bytes_per_token(model, 32, whole_logits=False)

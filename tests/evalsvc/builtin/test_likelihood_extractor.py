@@ -11,6 +11,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, Gemma2Config, Gemm
 from evalsvc.builtin.demo.prose import prose_reference
 from evalsvc.builtin.extractors.language import LikelihoodExtractor, Likelihoods
 from evalsvc.builtin.language_models import scorer, token_budget
+from evalsvc.builtin.language_models.windows import windows_of
 from evalsvc.core.errors import InputError, ModelError
 from evalsvc.plugins.samples import Images, Texts
 from tests.evalsvc.language_models import VOCABULARY, save, tokenizer
@@ -78,7 +79,7 @@ def test_no_batch_order_or_padding_side_changes_a_likelihood(folder, monkeypatch
 
 @pytest.mark.parametrize(("last", "window", "context"), list(itertools.product([0, 1, 7, 8, 9, 40], [4, 8], [1, 3, 4])))
 def test_windows_score_every_token_once_with_the_context_asked_for(last, window, context):
-    windows = list(scorer._windows(0, last, window, context))
+    windows = list(windows_of(0, last, window, context))
     scored = [position for w in windows for position in range(w.first + 1, w.stop + 1)]
     assert scored == list(range(1, last + 1))
     assert all(w.length <= window and w.first - w.start + 1 >= (context if w.start else 1) for w in windows)
