@@ -84,6 +84,11 @@ OF_A_VALUE = {
     "__contains__",
     "tolist",
 }
+DRAWS = {
+    *("rand", "randn", "randint", "randperm", "normal", "rand_like", "randn_like", "randint_like"),
+    *("bernoulli", "multinomial", "poisson"),
+}
+"""Functions that draw from the global generator of the device."""
 
 
 class DeviceMixError(RuntimeError):
@@ -148,6 +153,10 @@ class PretendedDevice(TorchFunctionMode):
         self.wide: Counter[str] = Counter()
         """By call site: operators in float64."""
         self.operators = 0
+        self.generator = torch.Generator()
+        """The global generator of the device."""
+        self.made_current: list[int] = []
+        """The devices that became the current one, in order."""
 
     def tensor(self, x: Any) -> PretendedTensor:
         """A copy of an array on the device."""
@@ -181,7 +190,14 @@ class PretendedDevice(TorchFunctionMode):
             (torch.cuda, "empty_cache", lambda: None),
             (torch.cuda, "mem_get_info", lambda *_: (self.free, 80 * 2**30)),
             (torch.cuda, "get_device_name", lambda *_: "pretended device"),
-            (torch.cuda, "get_rng_state", lambda *_: torch.get_rng_state()),
+            (torch.cuda, "init", lambda: None),
+            (torch.cuda, "current_device", lambda: 0),
+            (torch.cuda, "_exchange_device", self._exchanged),
+            (torch.cuda, "_maybe_exchange_device", self._exchanged),
+            (torch.cuda, "default_generators", (self.generator,)),
+            (torch.cuda, "get_rng_state", lambda *_: self.generator.get_state()),
+            (torch.cuda, "manual_seed_all", self.generator.manual_seed),
+            (torch.mps, "_get_default_mps_generator", lambda: self.generator),
             (torch.cuda, "reset_peak_memory_stats", lambda *_: None),
             (torch.cuda, "max_memory_allocated", lambda *_: 0),
         ):
@@ -218,6 +234,10 @@ class PretendedDevice(TorchFunctionMode):
     def _synchronized(self, kind: str) -> None:
         self.synchronizations[kind, _site()] += 1
 
+    def _exchanged(self, index: int) -> int:
+        self.made_current.append(index)
+        return 0
+
     # --- operators ---
 
     def dispatch(self, func: Any, args: Any, kwargs: dict[str, Any]) -> Any:
@@ -240,7 +260,8 @@ class PretendedDevice(TorchFunctionMode):
         inner, options = tree_map(_unwrapped, args), tree_map(_unwrapped, kwargs)
         if func in PRODUCTS | CONVOLUTIONS and mine and mine[0].dtype == torch.float32:
             inner = self._rounded(func, inner, where)
-        result = func(*inner, **options)
+        with self._own_generator(drawn=here and torch.Tag.nondeterministic_seeded in func.tags):
+            result = func(*inner, **options)
         # In-place and out= variants return the tensors that they were given.
         arguments = func._schema.arguments
         if outs := [kwargs[each.name] for each in arguments if each.is_out]:
@@ -249,6 +270,20 @@ class PretendedDevice(TorchFunctionMode):
         if first is not None and first.is_write and isinstance(result, torch.Tensor):
             return args[0]
         return tree_map(self.wrap, result) if here else result
+
+    @contextmanager
+    def _own_generator(self, *, drawn: bool) -> Iterator[None]:
+        """Within, what is ``drawn`` on the host comes from the generator of the device."""
+        if not drawn:
+            yield
+            return
+        of_host = torch.get_rng_state()
+        torch.set_rng_state(self.generator.get_state())
+        try:
+            yield
+        finally:
+            self.generator.set_state(torch.get_rng_state())
+            torch.set_rng_state(of_host)
 
     def _count(self, func: Any, args: Any, mine: list[Any], where: str) -> None:
         self.operators += 1
@@ -315,13 +350,13 @@ class PretendedDevice(TorchFunctionMode):
             if moved is not None:
                 return moved
         if on_device and (name.startswith("new_") or name.endswith("_like")) and not kwargs.get("device"):
-            with torch._C.DisableTorchFunction():
+            with torch._C.DisableTorchFunction(), self._own_generator(drawn=name in DRAWS):
                 return self.wrap(func(first.inner, *args[1:], **kwargs))
         if self.is_mine(kwargs.get("device")) and name not in ("to", "get_device_module", "device"):
             if name in ("tensor", "as_tensor", "new_tensor"):
                 self.copies["to device", _site()] += 1
             kwargs["device"] = torch.device("cpu")
-            with torch._C.DisableTorchFunction():
+            with torch._C.DisableTorchFunction(), self._own_generator(drawn=name in DRAWS):
                 return tree_map(self.wrap, func(*tree_map(_unwrapped, args), **tree_map(_unwrapped, kwargs)))
         if name == "lstm" and any(isinstance(t, PretendedTensor) for t in tree_flatten(args)[0]):
             counts = self.tf32 if torch.backends.cudnn.rnn.fp32_precision == "tf32" else self.full_float32

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, redirect_stdout
+from contextlib import contextmanager, nullcontext, redirect_stdout
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -45,7 +45,7 @@ def sample(generator: Generator, request: SampleRequest) -> Drawn:
         ModelError: the number, type, shape or dtype of the samples is wrong, or a failure is that of no sample.
     """
     who = f"generator {generator.info.family!r}"
-    with _named(who), torch.inference_mode(), full_precision():
+    with _named(who), _computing(request.device):
         made = generator.sample(request)
     drawn = made if isinstance(made, Drawn) else Drawn(made)
     samples = drawn.samples
@@ -55,10 +55,10 @@ def sample(generator: Generator, request: SampleRequest) -> Drawn:
             f"{who} returned {type(samples).__name__}: a generator of modality {generator.info.modality!r} "
             f"must return evalsvc.plugins.samples.{expected[0].__name__}"
         )
-    for each in [images for _, images in samples.by_size()] if isinstance(samples, MixedImages) else [samples]:
-        _check(generator, each, who)
     if len(samples) != len(request):
         raise ModelError(f"{who} returned {len(samples)} samples, expected {len(request)}")
+    for each in [images for _, images in samples.by_size()] if isinstance(samples, MixedImages) else [samples]:
+        _check(generator, each, who)
     if outside := sorted(set(drawn.failures) - set(range(len(request)))):
         raise ModelError(f"{who} reported the failure of sample {outside[0]} of {len(request)}")
     if drawn.usage and any(len(column) != len(request) for column in vars(drawn.usage).values()):
@@ -182,7 +182,7 @@ def nll(generator: Likelihood, who: str, items: Samples, request: SampleRequest)
     """Return the generator's negative log-likelihoods; a wrong count or NaN raises."""
     if isinstance(items, MixedImages):
         raise ModelError(f"{who} computes likelihoods of images of one size, but the reference has several sizes")
-    with _named(who), torch.inference_mode(), full_precision():
+    with _named(who), _computing(request.device):
         result = generator.nll(items, request)
     if result.nats.shape != (len(items),) or not bool(result.nats.isfinite().all()):
         raise ModelError(
@@ -191,6 +191,14 @@ def nll(generator: Likelihood, who: str, items: Samples, request: SampleRequest)
     if not isinstance(result.units, int) and result.units.shape != (len(items),):
         raise ModelError(f"{who} returned {len(result.units)} token counts for {len(items)} items")
     return result
+
+
+@contextmanager
+def _computing(device: torch.device) -> Iterator[None]:
+    """Compute float32 in full, without gradients; ``"cuda"`` without a number is this device."""
+    current = torch.cuda.device(device) if device.type == "cuda" else nullcontext()
+    with torch.inference_mode(), full_precision(), current:
+        yield
 
 
 @contextmanager

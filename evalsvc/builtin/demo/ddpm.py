@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import NamedTuple
 
 import torch
 from jaxtyping import Float, Int64
@@ -16,6 +17,25 @@ from evalsvc.plugins.registry import open_to_clients, versioned
 from evalsvc.plugins.samples import Images, SampleRequest, Samples
 
 STEPS, HIDDEN, BLOCKS, FREQUENCIES = 50, 160, 2, 8
+
+
+class Terms(NamedTuple):
+    """Parts of the estimate that depend on the step alone: rows of steps, or those of one step for all images."""
+
+    mean: Tensor
+    """Of noisy pixels."""
+    total: Tensor
+    """Their standard deviation."""
+    slope: Tensor
+    """Of the linear estimate of a clean pixel."""
+    error: Tensor
+    """Standard deviation of that estimate's error."""
+    waves: Tensor
+    """Sines and cosines of the step, inputs of the network."""
+
+    def at(self, step: int) -> Terms:
+        """The terms of one step."""
+        return Terms(*(rows[step] for rows in self))
 
 
 class DDPMModel(nn.Module):
@@ -55,62 +75,73 @@ class DDPMModel(nn.Module):
         self.center.copy_(x.mean(0))
         self.spread.copy_(x.std(0).clamp(min=0.05))
 
-    def linear(self, x: Float[Tensor, "n 64"], t: Int64[Tensor, " #n"]) -> tuple[Tensor, Tensor, Tensor]:
-        """Standardized noisy images, the best linear estimate of each clean pixel, and the error of that estimate."""
+    def terms(self, t: Int64[Tensor, " t"]) -> Terms:
+        """The terms of step t: of each image, or of every step once."""
         alpha, sigma = self.schedule(t)
         total = ((alpha * self.spread).square() + sigma.square()).sqrt()
-        standard = (x - alpha * self.center) / total
-        guess = self.center + alpha * self.spread.square() / total * standard
-        return standard, guess, self.spread * sigma / total
-
-    def forward(self, x: Float[Tensor, "n 64"], t: Int64[Tensor, " #n"]) -> Float[Tensor, "n 64"]:
-        """Network output for standardized noisy images of step t: standardized error of the linear estimate."""
-        octaves = 2.0 ** torch.arange(FREQUENCIES, device=x.device) * (math.pi / 2)
+        octaves = 2.0 ** torch.arange(FREQUENCIES, device=t.device) * (math.pi / 2)
         phase = t[:, None] / STEPS * octaves
-        waves = torch.cat([phase.sin(), phase.cos()], dim=1).expand(len(x), -1)
-        h = self.enter(torch.cat([x, waves], dim=1))
+        return Terms(
+            alpha * self.center,
+            total,
+            alpha * self.spread.square() / total,
+            self.spread * sigma / total,
+            torch.cat([phase.sin(), phase.cos()], dim=1),
+        )
+
+    def linear(self, x: Float[Tensor, "n 64"], terms: Terms) -> tuple[Tensor, Tensor]:
+        """Standardized noisy images, and the best linear estimate of each clean pixel."""
+        standard = (x - terms.mean) / terms.total
+        return standard, self.center + terms.slope * standard
+
+    def forward(self, x: Float[Tensor, "n 64"], terms: Terms) -> Float[Tensor, "n 64"]:
+        """Network output for standardized noisy images of a step: standardized error of the linear estimate."""
+        h = self.enter(torch.cat([x, terms.waves.expand(len(x), -1)], dim=1))
         for block in self.blocks:
             h = h + block(h)
         error: Tensor = self.leave(h)
         return error
 
-    def clean(self, x: Float[Tensor, "n 64"], t: Int64[Tensor, " #n"]) -> Float[Tensor, "n 64"]:
-        """The network's estimate of the clean image for noisy images of step t."""
-        standard, guess, error = self.linear(x, t)
-        corrected: Tensor = guess + error * self(standard, t)
+    def clean(self, x: Float[Tensor, "n 64"], terms: Terms) -> Float[Tensor, "n 64"]:
+        """The network's estimate of the clean image for noisy images of a step."""
+        standard, guess = self.linear(x, terms)
+        corrected: Tensor = guess + terms.error * self(standard, terms)
         return corrected.clamp(-1, 1)
 
     def sample(self, noise: Float[Tensor, "steps n 64"]) -> Float[Tensor, "n 64"]:
         """Images in [-1, 1] from the normals of each step; those of step 0 are the starting point."""
-        steps = torch.arange(STEPS + 1, device=noise.device)
-        alpha, sigma = self.schedule(steps)
+        alpha, sigma, terms = self._steps()
         ratio = alpha[1:] / alpha[:-1]
         added = (sigma[1:].square() - (ratio * sigma[:-1]).square()).sqrt()
         kept, seen = ratio * (sigma[:-1] / sigma[1:]).square(), alpha[:-1] * (added / sigma[1:]).square()
         spread = added * sigma[:-1] / sigma[1:]
         x = noise[0]
         for step in range(STEPS, 1, -1):
-            before = step - 1
-            x = kept[before] * x + seen[before] * self.clean(x, steps[step:][:1]) + spread[before] * noise[step]
-        return self.clean(x, steps[1:2])
+            clean, before = self.clean(x, terms.at(step)), step - 1
+            x = kept[before] * x + seen[before] * clean + spread[before] * noise[step]
+        return self.clean(x, terms.at(1))
 
     def bound(self, levels: Int64[Tensor, "n 64"], noise: Float[Tensor, "steps n 64"]) -> Float[Tensor, " n"]:
         """Variational upper bound, in nats, of each image's negative log-likelihood: all steps, one draw per step."""
         x = signed(levels)
-        steps = torch.arange(STEPS + 1, device=x.device)
-        alpha, sigma = self.schedule(steps)
+        alpha, sigma, terms = self._steps()
         prior = 0.5 * ((alpha[-1] * x).square() + sigma[-1].square() - 1 - 2 * sigma[-1].log()).sum(1)
         total: Tensor = prior.double()
         # The divergence between normals of equal variance is the signal-to-noise loss times the squared error.
         ratio = (alpha / sigma).square()
         lost = ratio[:-1] - ratio[1:]
         for step in range(1, STEPS + 1):
-            guess = self.clean(alpha[step] * x + sigma[step] * noise[step], steps[step:][:1])
+            guess = self.clean(alpha[step] * x + sigma[step] * noise[step], terms.at(step))
             if step == 1:
                 total -= log_prob_of_levels(levels, guess, self.log_scale).sum(1)
             else:
                 total += 0.5 * (lost[step - 1] * (x - guess).square()).sum(1)
         return total
+
+    def _steps(self) -> tuple[Float[Tensor, "steps 1"], Float[Tensor, "steps 1"], Terms]:
+        """The schedule and the terms of all steps."""
+        steps = torch.arange(STEPS + 1, device=self.alpha.device)
+        return *self.schedule(steps), self.terms(steps)
 
 
 @versioned("0.1.0")

@@ -197,12 +197,13 @@ def ddpm(data: DigitSet) -> Iterator[nn.Module]:
         t = ((torch.arange(batch) + torch.rand(batch)) * NOISE_STEPS / batch).long() + 1
         alpha, sigma = model.schedule(t)
         x = signed(levels)
-        standard, guess, error = model.linear(alpha * x + sigma * torch.randn_like(x), t)
-        correction = model(standard, t)
+        terms = model.terms(t)
+        standard, guess = model.linear(alpha * x + sigma * torch.randn_like(x), terms)
+        correction = model(standard, terms)
         last = t == 1
-        clean = (guess + error * correction)[last].detach()
+        clean = (guess + terms.error * correction)[last].detach()
         width = -log_prob_of_levels(levels[last], clean, model.log_scale).mean()
-        descend(optimizer, (correction - (x - guess) / error).square().mean() + width)
+        descend(optimizer, (correction - (x - guess) / terms.error).square().mean() + width)
         schedule.step()
         average.update()
 

@@ -1,7 +1,7 @@
 """Calls of a pipeline by the signature of its class: which conditions it takes, which options, and one sample's noise.
 
 Each sample has a random generator of its own on the CPU, so that its noise depends neither on its batch nor on the
-device. A pipeline that draws from torch's global generator too is called for one sample at a time.
+device. A pipeline that draws from a global generator too is called for one sample at a time.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from torch import Tensor
 
 from evalsvc.builtin.diffusion.components import WHO
 from evalsvc.builtin.diffusion.outputs import censored, modality_of, rate_of, samples_of
+from evalsvc.builtin.global_generators import seeded
 from evalsvc.core.errors import InputError
 from evalsvc.plugins.interfaces import Modality
 from evalsvc.plugins.items import Condition, Drawn, text_of
@@ -111,7 +112,7 @@ class Calls:
         return None if shared else drawn
 
     def _call(self, request: SampleRequest) -> tuple[Drawn, bool]:
-        """The samples of one call, and whether it drew from the global generator."""
+        """The samples of one call, and whether it drew from a global generator."""
         seeds, n = request.seeds.tolist(), len(request)
         generators = [torch.Generator("cpu").manual_seed(seed) for seed in seeds]
         own: dict[str, object] = {
@@ -121,11 +122,9 @@ class Calls:
         }
         given = {name: value for name, value in own.items() if name in self._parameters}
         given |= self._fixed | self._conditions_of(request)
-        with torch.random.fork_rng([request.device] if request.device.type == "cuda" else []):
-            torch.manual_seed(seeds[0])
-            before = _global_states(request.device)
+        with seeded(seeds[0], request.device) as is_used:
             output = self._pipeline(**given)
-            shared = not all(map(torch.equal, before, _global_states(request.device)))
+            shared = is_used()
         return Drawn(samples_of(output, self.modality, self._rate), censored(output)), shared
 
     def _conditions_of(self, request: SampleRequest) -> dict[str, object]:
@@ -187,11 +186,6 @@ class Calls:
                 f"{self._name} does not take {name!r} (option {option} of {WHO}): remove the option, or use its "
                 f"arguments: {there}"
             )
-
-
-def _global_states(device: torch.device) -> list[Tensor]:
-    """States of the generators that calls without a generator of their own draw from."""
-    return [torch.get_rng_state(), *([torch.cuda.get_rng_state(device)] if device.type == "cuda" else [])]
 
 
 def _picture(pixels: UInt8[Tensor, "c h w"], mode: str) -> Image.Image:

@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-import random
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Any, get_args
 
-import numpy as np
 import torch
 from jaxtyping import Int64
 
 from evalsvc.builtin.generators.call_options import CallOptions
 from evalsvc.builtin.generators.network_output import samples_of
 from evalsvc.builtin.generators.parameters import Assignment, Role
+from evalsvc.builtin.global_generators import seeded
 from evalsvc.core.errors import EvalsvcError, InputError, ModelError, first_line
 from evalsvc.plugins.interfaces import GeneratorInfo
 from evalsvc.plugins.items import Condition
@@ -80,7 +78,7 @@ class NetworkSampler:
         """
         if len(request) > 1 and (self._singly or _differ(request.sources)):
             return concatenate([self.sample(request.take([i])) for i in range(len(request))])
-        with _seeded(int(request.seeds[0]), request.device) as is_used:
+        with seeded(int(request.seeds[0]), request.device) as is_used:
             samples = self._call(request)
             if len(request) == 1 or not is_used():
                 return samples
@@ -135,12 +133,13 @@ class NetworkSampler:
         """The labels, within the classes: an index out of range would end every later use of a GPU by the process."""
         if labels is None:
             raise InputError(f"{self._who} takes labels: add 'items: {{labels: {{classes: N}}}}' to the suite")
-        if int(labels.min()) < 0:
+        lowest, highest = torch.stack(labels.aminmax()).tolist()
+        if lowest < 0:
             raise InputError(f"{self._who} takes labels, but some items do not have one: add the labels")
         classes = self._options.classes or self._one_hot
-        if classes is not None and int(labels.max()) >= classes:
+        if classes is not None and highest >= classes:
             raise InputError(
-                f"the label {int(labels.max())} is not a class of {self._who}, which has 0 to {classes - 1}: change "
+                f"the label {highest} is not a class of {self._who}, which has 0 to {classes - 1}: change "
                 "the suite's items, or option classes"
             )
         return labels
@@ -151,36 +150,6 @@ def _differ(sources: Samples | None) -> bool:
     if isinstance(sources, Audio):
         return len({len(wave) for wave in sources.waves}) > 1
     return isinstance(sources, MixedImages)
-
-
-@contextmanager
-def _seeded(seed: int, device: torch.device) -> Iterator[Callable[[], bool]]:
-    """Random numbers of torch, NumPy and Python under this seed, restored afterwards.
-
-    Yields whether any of torch or NumPy were drawn. Of Python's, that would be unknown: other threads of a worker draw.
-    """
-    ours, theirs = random.getstate(), np.random.get_state()
-    with torch.random.fork_rng([device] if device.type == "cuda" else []):
-        try:
-            torch.manual_seed(seed)
-            random.seed(seed)
-            np.random.seed([seed & 0xFFFFFFFF, seed >> 32])
-            before = _random_state(device)
-            yield lambda: _random_state(device) != before
-        finally:
-            random.setstate(ours)
-            np.random.set_state(theirs)
-
-
-def _random_state(device: torch.device) -> tuple[object, ...]:
-    own = torch.cuda.get_rng_state(device) if device.type == "cuda" else torch.get_rng_state()
-    numpy: Any = np.random.get_state()
-    return (
-        own.numpy().tobytes(),
-        torch.get_rng_state().numpy().tobytes(),
-        numpy[1].tobytes(),
-        numpy[2],
-    )
 
 
 def _shown(value: Any) -> str:
