@@ -65,11 +65,13 @@ def score(
     plugins = Plugins(tuple(plugin or ()))
     naming = Naming(asked.model or "", asked.step, model_pattern, step_pattern)
     found = find_checkpoints(checkpoints, naming, plugins.checkpoint_files(generator))
-    with progress_bars() as show, shard_processes(others, plugin or (), batch_size) as helpers:
+    with progress_bars() as show:
         context = EvaluationContext(Settings(), plugins, own, batch_size, show.stage)
-        context.helpers = helpers
-        specs = list(plan(context, found, generator, asked))
-        ids = _run(context, specs, show, rerun=asked.rerun)
+        with shard_processes(others, plugin or (), batch_size) as context.helpers:
+            specs = list(plan(context, found, generator, asked))
+            for helper in context.helpers:
+                helper.open()
+            ids = _run(context, specs, show, rerun=asked.rerun)
     _report(context.database, ids, as_json=as_json)
 
 

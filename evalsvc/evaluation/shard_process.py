@@ -11,13 +11,14 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from multiprocessing.connection import Connection
 from pathlib import Path
+from typing import NamedTuple
 
 from pydantic import BaseModel, ConfigDict
 
 from evalsvc.core.cards import Card
 from evalsvc.core.cost import Cost
 from evalsvc.core.errors import StorageError
-from evalsvc.evaluation.context import Advance
+from evalsvc.evaluation.context import Advance, silent
 from evalsvc.evaluation.shards import Shard
 from evalsvc.evaluation.spec import EvaluationSpec
 from evalsvc.store.tables import Failure
@@ -37,18 +38,45 @@ class ShardProcessRole(BaseModel):
     plugins: tuple[Path, ...]
 
 
+class Running(NamedTuple):
+    """A process and the pipe to it."""
+
+    process: subprocess.Popen[bytes]
+    pipe: Connection
+
+
 Request = tuple[str, Shard, bool]
 """A spec as JSON, one of its shards, and whether files that exist are computed again."""
 Answer = int | Cost | tuple[Exception, Failure] | None
-"""Further finished samples; or the end of a shard: its cost, ``None`` if its files exist, or an error and its class."""
+"""Further finished samples; or the end of a shard: its cost, ``None`` if its files exist, or an error and its class.
+Before the first request, ``None`` says that the device is open.
+"""
 
 
 class ShardProcess:
-    """A process that is started with its first shard. Not thread-safe, except for :meth:`end`."""
+    """A process on another device. Not thread-safe, except for :meth:`end`."""
 
     def __init__(self, role: ShardProcessRole) -> None:
         self._role = role
-        self._running: tuple[subprocess.Popen[bytes], Connection] | None = None
+        self._running: Running | None = None
+        self._opened = False
+
+    def start(self) -> None:
+        """Start the process unless it runs, without waiting for it."""
+        if self._running is None:
+            self._running, self._opened = self._start(), False
+
+    def open(self) -> None:
+        """Start the process unless it runs, and wait until it has opened its device.
+
+        Raises:
+            InputError: the device cannot be used.
+            StorageError: the process was killed.
+        """
+        self.start()
+        if not self._opened:
+            self._ask(None, silent("", 0), "at its start")
+            self._opened = True
 
     def compute(self, spec: EvaluationSpec, shard: Shard, advance: Advance, *, rerun: bool) -> Cost | None:
         """Compute a shard and write its files, as :func:`evalsvc.evaluation.shard_computation.compute_shard` does.
@@ -57,36 +85,18 @@ class ShardProcess:
             StorageError: the process was killed.
             Exception: the error that the computation raised there, or that ``advance`` raised here.
         """
-        process, pipe = self._running = self._running or self._start()
-        try:
-            pipe.send((spec.model_dump_json(), shard, rerun))
-            answer = _receive(process, pipe)
-            while isinstance(answer, int):
-                advance(answer)
-                answer = _receive(process, pipe)
-        except (EOFError, ConnectionError):
-            self.end()
-            raise StorageError(
-                f"the process on {self._role.card.name} {_death(process)} in {shard.kind} {shard.start}-{shard.stop}: "
-                "run the same command again to continue"
-            ) from None
-        except BaseException:
-            self.end()
-            raise
-        if isinstance(answer, tuple):
-            error, failure = answer
-            raise error from _cause(failure)
-        return answer
+        self.open()
+        request = spec.model_dump_json(), shard, rerun
+        return self._ask(request, advance, f"in {shard.kind} {shard.start}-{shard.stop}")
 
     def end(self) -> None:
         """Kill the process, if it runs; a :meth:`compute` in another thread raises. The next shard starts another."""
-        if self._running:
-            process, _ = self._running
-            self._running = None
-            process.kill()
-            process.wait()
+        running, self._running = self._running, None
+        if running:
+            running.process.kill()
+            running.process.wait()
 
-    def _start(self) -> tuple[subprocess.Popen[bytes], Connection]:
+    def _start(self) -> Running:
         ours, theirs = socket.socketpair()
         with ours, theirs:
             process = subprocess.Popen(
@@ -97,20 +107,45 @@ class ShardProcess:
                 pass_fds=[theirs.fileno()],
                 process_group=0,  # Ctrl-C goes to the parent, which ends this process
             )
-            return process, Connection(os.dup(ours.fileno()))
+            return Running(process, Connection(os.dup(ours.fileno())))
+
+    def _ask(self, request: Request | None, advance: Advance, when: str) -> Cost | None:
+        running = self._running
+        try:
+            if running is None:  # another thread has ended it
+                raise EOFError
+            if request:
+                running.pipe.send(request)
+            answer = _receive(running)
+            while isinstance(answer, int):
+                advance(answer)
+                answer = _receive(running)
+        except (EOFError, ConnectionError):
+            self.end()
+            death = _death(running) if running else "was ended"
+            raise StorageError(
+                f"the process on {self._role.card.name} {death} {when}: run the same command again to continue"
+            ) from None
+        except BaseException:
+            self.end()
+            raise
+        if isinstance(answer, tuple):
+            error, failure = answer
+            raise error from _cause(failure)
+        return answer
 
 
-def _receive(process: subprocess.Popen[bytes], pipe: Connection) -> Answer:
+def _receive(running: Running) -> Answer:
     """The next answer. Children of a killed process may hold its end of the pipe open."""
-    while not pipe.poll(1):
-        if process.poll() is not None and not pipe.poll():
+    while not running.pipe.poll(1):
+        if running.process.poll() is not None and not running.pipe.poll():
             raise EOFError
-    answer: Answer = pipe.recv()
+    answer: Answer = running.pipe.recv()
     return answer
 
 
-def _death(process: subprocess.Popen[bytes]) -> str:
-    code = process.wait()
+def _death(running: Running) -> str:
+    code = running.process.wait()
     return f"was killed by {signal.Signals(-code).name}" if code < 0 else f"exited with code {code}"
 
 
@@ -118,10 +153,12 @@ def _death(process: subprocess.Popen[bytes]) -> str:
 def shard_processes(
     cards: Sequence[Card], plugins: Sequence[Path], batch_size: int
 ) -> Iterator[tuple[ShardProcess, ...]]:
-    """A process for each card; they end at the end."""
+    """A process for each card, which opens it in the meantime; they end at the end."""
     files = tuple(file.resolve() for file in plugins)
     processes = tuple(ShardProcess(ShardProcessRole(card=card, batch_size=batch_size, plugins=files)) for card in cards)
     try:
+        for process in processes:
+            process.start()
         yield processes
     finally:
         for process in processes:

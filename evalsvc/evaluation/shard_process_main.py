@@ -22,6 +22,7 @@ from evalsvc.evaluation.shard_process import Answer, Request, ShardProcessRole
 from evalsvc.evaluation.spec import EvaluationSpec
 from evalsvc.metrics.errors import MetricError
 from evalsvc.plugins.registry import Plugins
+from evalsvc.store.tables import Failure
 
 log = logging.getLogger(__name__)
 
@@ -29,23 +30,25 @@ log = logging.getLogger(__name__)
 def work(pipe: Connection, role: ShardProcessRole) -> None:
     """Compute shard after shard until the parent exits."""
     threading.Thread(target=_end_with, args=(os.getppid(),), daemon=True).start()
-    context: EvaluationContext | None = None
+    try:
+        context = EvaluationContext(Settings(), Plugins(role.plugins), role.card, role.batch_size)
+    except Exception as error:
+        pipe.send(_failed(error))
+        return
+    pipe.send(None)
     fit: set[str] = set()
     while True:
         request: Request = pipe.recv()
         text, shard, rerun = request
         answer: Answer
         try:
-            context = context or EvaluationContext(Settings(), Plugins(role.plugins), role.card, role.batch_size)
             spec = EvaluationSpec.model_validate_json(text)
             if spec.fingerprint not in fit:
                 require_compatible(context, spec)
                 fit.add(spec.fingerprint)
             answer = compute_shard(spec, shard, context, pipe.send, rerun=rerun)
         except Exception as error:
-            if not isinstance(error, EvalsvcError | MetricError):
-                log.exception("%s %d-%d on %s failed", shard.kind, shard.start, shard.stop, role.card.name)
-            answer = _portable(error), failures.failure_of(error)
+            answer = _failed(error)
         pipe.send(answer)
 
 
@@ -56,13 +59,16 @@ def _end_with(parent: int) -> None:
     os._exit(0)
 
 
-def _portable(error: Exception) -> Exception:
-    """The error, or what can be sent of it."""
+def _failed(error: Exception) -> tuple[Exception, Failure]:
+    """The error, or its message if it cannot be sent, and its class of failure."""
+    failure = failures.failure_of(error)
+    if not isinstance(error, EvalsvcError | MetricError):
+        log.exception("this is not expected")
     try:
-        sent: Exception = pickle.loads(pickle.dumps(error))
+        pickle.loads(pickle.dumps(error))
     except Exception:
-        return StorageError(f"{type(error).__name__}: {first_line(error)}")
-    return sent
+        return StorageError(f"{type(error).__name__}: {first_line(error)}"), failure
+    return error, failure
 
 
 if __name__ == "__main__":

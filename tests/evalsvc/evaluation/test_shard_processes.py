@@ -1,5 +1,6 @@
 """One evaluation on several devices: the same scores, and one clear end whatever ends."""
 
+import multiprocessing
 import os
 import pickle
 import threading
@@ -21,11 +22,12 @@ from evalsvc.core.errors import (
 )
 from evalsvc.core.settings import Settings
 from evalsvc.core.side_by_side import side_by_side
+from evalsvc.evaluation import shard_process_main
 from evalsvc.evaluation.context import EvaluationContext
 from evalsvc.evaluation.planning import plan
 from evalsvc.evaluation.runner import evaluate
 from evalsvc.evaluation.shard_computation import compute_shard
-from evalsvc.evaluation.shard_process import shard_processes
+from evalsvc.evaluation.shard_process import ShardProcessRole, shard_processes
 from evalsvc.inputs.checkpoints import Checkpoint
 from evalsvc.inputs.suites import Suite
 from evalsvc.plugins.registry import Plugins
@@ -126,6 +128,15 @@ def test_two_devices_share_an_evaluation_and_a_killed_process_ends_it_in_one_sen
     context.helpers = ()
     assert evaluate(spec, context, rerun=False) == evaluation, "the earlier scores stay"
     assert scores(context.database, evaluate(spec, context, rerun=True)) == expected
+
+
+def test_a_device_that_is_not_there_is_named_before_anything_is_computed(home):
+    ours, theirs = multiprocessing.Pipe()
+    role = ShardProcessRole(card=Card(name="GPU-gone", device="nonsense"), batch_size=20, plugins=())
+    shard_process_main.work(theirs, role)
+    error, failure = ours.recv()
+    assert "device 'GPU-gone' cannot be used here" in str(error)
+    assert (type(error), failure) == (InputError, Failure.MODEL)
 
 
 def test_the_first_error_ends_all_and_is_the_one_that_is_raised():
