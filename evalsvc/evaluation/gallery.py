@@ -75,8 +75,11 @@ class GalleryCollector:
 def _first(samples: Images | MixedImages, count: int) -> list[UInt8[np.ndarray, "c h w"]]:
     if not count:
         return []
-    first = Images(samples.pixels[:count]) if isinstance(samples, Images) else MixedImages(samples.items[:count])
-    return [image.numpy() for image in on_host(first).items]
+    first = on_host(
+        Images(samples.pixels[:count]) if isinstance(samples, Images) else MixedImages(samples.items[:count])
+    )
+    assert isinstance(first, Images | MixedImages)
+    return [image.numpy() for image in first.items]
 
 
 def joined(shards: Sequence[Arrays], whole: int) -> dict[str, dict[str, np.ndarray]]:

@@ -22,7 +22,8 @@ _deferred: ContextVar[list[tuple[Tensor, Message]] | None] = ContextVar("deferre
 @contextmanager
 def deferred() -> Iterator[None]:
     """Within, numbers on a device are not read by :func:`refuse` but at the end, where the first fault raises."""
-    token = _deferred.set(checks := [])
+    checks: list[tuple[Tensor, Message]] = []
+    token = _deferred.set(checks)
     try:
         yield
     finally:

@@ -188,7 +188,8 @@ def on_host(samples: Samples) -> Samples:
 def _on_host(tensors: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
     if not tensors or tensors[0].device.type == "cpu":
         return tensors
-    parts = torch.cat([each.flatten() for each in tensors]).cpu().split([each.numel() for each in tensors])
+    flat = torch.cat([each.flatten() for each in tensors]).cpu()
+    parts = torch.split(flat, [each.numel() for each in tensors])
     return tuple(part.view(each.shape) for part, each in zip(parts, tensors, strict=True))
 
 

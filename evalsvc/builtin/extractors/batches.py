@@ -60,7 +60,7 @@ def staged_together(arrays: Sequence[Tensor], device: torch.device) -> list[Tens
     if all(array.device == device for array in arrays):
         return list(arrays)
     flat = staged(torch.cat([array.flatten() for array in arrays]), device)
-    parts = flat.split([array.numel() for array in arrays])
+    parts = torch.split(flat, [array.numel() for array in arrays])
     return [part.view(array.shape) for part, array in zip(parts, arrays, strict=True)]
 
 

@@ -81,9 +81,8 @@ class TargetScorer:
                 parts.append(found)
                 done += len(rows)
         if parts:
-            losses = (
-                torch.cat([part.flatten() for part in parts]).cpu().double().split([part.numel() for part in parts])
-            )
+            flat = torch.cat([part.flatten() for part in parts]).cpu().double()
+            losses = torch.split(flat, [part.numel() for part in parts])
             nats[order] = torch.cat([own.view(part.shape).sum(1) for own, part in zip(losses, parts, strict=True)])
         if bad := (~nats.isfinite()).nonzero().flatten().tolist():
             raise ModelError(f"{model.name} gives target {bad[0]} the likelihood {nats[bad[0]]} in {model.dtype}")
@@ -96,7 +95,7 @@ class TargetScorer:
         decoder = torch.cat([first, labels[:, :-1]], 1)[:, : labels.shape[1]]
         logits = self._model.network(decoder_input_ids=decoder, use_cache=False, **encoded(self._model, sources)).logits
         logits = logits if logits.dtype == torch.float64 else logits.float()
-        losses = torch.logsumexp(logits, 2) - logits.gather(2, labels[..., None]).squeeze(2)
+        losses: Tensor = torch.logsumexp(logits, 2) - logits.gather(2, labels[..., None]).squeeze(2)
         return losses.where(scored, 0)
 
 

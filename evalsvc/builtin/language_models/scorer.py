@@ -222,7 +222,8 @@ class TokenScorer:
             scored[row, window.first - window.start : window.length] = True
         # An index by places does not wait for the device, as one by a mask does.
         places = torch.stack((scored.flatten().nonzero().squeeze(1), tokens[:, 1:][scored]))
-        return self._losses(staged(tokens, self._model.device)[:, :-1], *staged(places, self._model.device), past)
+        before, targets = staged(places, self._model.device)
+        return self._losses(staged(tokens, self._model.device)[:, :-1], before, targets, past)
 
     def _losses(
         self,

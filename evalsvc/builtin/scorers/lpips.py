@@ -77,4 +77,5 @@ class LPIPS:
 def _distance(pair: Float[Tensor, "2 c i j"], head: Float[Tensor, "1 c 1 1"]) -> Float[Tensor, ""]:
     """Squared difference of the activations at length one, weighted by channel, mean over places."""
     first, second = pair / (pair.norm(dim=1, keepdim=True) + EPS)
-    return (head[0] * (first - second).square()).sum(0).mean()
+    distance: Tensor = (head[0] * (first - second).square()).sum(0).mean()
+    return distance
