@@ -29,7 +29,7 @@ _working: ContextVar[torch.device | None] = ContextVar("working", default=None)
 @contextmanager
 def working_on(device: torch.device) -> Iterator[None]:
     """Within, rows of arrays on the host are computed on ``device``, block by block, by all that reads blocks."""
-    token = _working.set(device)
+    token = _working.set(indexed(device))
     try:
         yield
     finally:
@@ -53,12 +53,15 @@ def where_inputs_are(function: F) -> F:
     return cast(F, there)
 
 
+def indexed(device: torch.device) -> torch.device:
+    """A device as its tensors name it: with an index."""
+    return torch.empty(0, device=device).device
+
+
 def device_of(*arrays: Tensor) -> torch.device:
-    """Where arrays are computed: on the accelerator that one of them is on, else where :func:`working_on` says."""
-    for array in arrays:
-        if array.device.type != "cpu":
-            return array.device
-    return _working.get() or torch.device("cpu")
+    """Where arrays are computed: where :func:`working_on` says, else on the accelerator that one of them is on."""
+    there = (array.device for array in arrays if array.device.type != "cpu")
+    return _working.get() or next(there, torch.device("cpu"))
 
 
 def together(*arrays: Tensor) -> tuple[Tensor, ...]:
@@ -74,11 +77,10 @@ def placed(*arrays: Tensor) -> tuple[Tensor, ...]:
 
 def staged(rows: Tensor, device: torch.device, dtype: torch.dtype | None = None) -> Tensor:
     """Rows on a device, from the host through pinned memory, so that the copy overlaps with what runs there."""
-    if rows.device == device:
-        return rows.to(dtype or rows.dtype)
     if rows.device.type == "cpu" and device.type == "cuda":
         rows = rows.contiguous().pin_memory()
-    return rows.to(device, non_blocking=True).to(dtype or rows.dtype)
+    # A copy to the host is waited for, or its numbers would not be there yet.
+    return rows.to(device, non_blocking=device.type != "cpu").to(dtype or rows.dtype)
 
 
 def on_host(x: Any) -> np.ndarray:

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from jaxtyping import Float64, Int
 
+from evalsvc.metrics.devices import indexed
 from evalsvc.metrics.lazy_torch import torch
 
 if TYPE_CHECKING:
@@ -62,7 +63,7 @@ def use(device: torch.device, on_host: Collection[str]) -> None:
     if unknown := set(on_host) - set(_OPERATIONS):
         raise ValueError(f"unknown operations {sorted(unknown)}: choose among {', '.join(_OPERATIONS)}")
     with _lock:
-        _on_host[_indexed(device)] = frozenset(on_host)
+        _on_host[indexed(device)] = frozenset(on_host)
 
 
 def is_on_host(operation: str, device: torch.device) -> bool:
@@ -142,8 +143,3 @@ def _seconds(operation: Callable[[Tensor], Any], matrix: Tensor) -> float:
 def _wait(matrix: Tensor) -> None:
     """Wait for the device: a single number of it is there only after all work before."""
     float(matrix[0, 0])
-
-
-def _indexed(device: torch.device) -> torch.device:
-    """The device as its tensors name it, with its index."""
-    return torch.empty(0, device=device).device

@@ -434,6 +434,7 @@ class PretendedDevice(TorchFunctionMode):
             options["copy"] = True
             self.copies["to device" if to_here else "to host", _site()] += 1
             if from_here:
+                assert not kwargs.get("non_blocking"), f"{_site()} does not wait for what it copies to the host"
                 self._synchronized("to host")
         with torch._C.DisableTorchFunction():
             result = inner.to(dtype=dtype or inner.dtype, **options)

@@ -198,6 +198,14 @@ def test_moments_of_a_device_meet_those_of_the_host():
         assert Moments.of(X).merge_state(there).device.type == "cpu"
 
 
+def test_a_device_may_be_named_without_its_index(monkeypatch):
+    monkeypatch.setattr(factorizations, "measure", lambda device: pytest.fail("measured"))
+    with pretended() as device, working_on(torch.device("cuda")):
+        moments = Moments.of(device.tensor(X))
+        assert moments.there() is moments
+        assert Moments.of(X).device == device.device
+
+
 def test_moments_are_stored_as_arrays_of_the_host_wherever_they_were_found():
     with pretended() as device:
         stored = REFERENCE_MOMENTS.find({"reference": device.tensor(Y)}, {})
