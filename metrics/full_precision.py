@@ -17,7 +17,7 @@ _LEAVES = ("cuda.matmul", "cudnn.conv", "cudnn.rnn", "mkldnn.matmul", "mkldnn.co
 """Settings of ``torch.backends`` (torch 2.9 and later) that decide how float32 is computed; others are inherited."""
 _FULL = ("none", "ieee")
 _lock = threading.Lock()
-_holders = 0
+_holders = _fast_holders = 0
 _put_back: Callable[[], None]
 
 
@@ -47,6 +47,30 @@ def full_precision() -> Iterator[None]:
                 _put_back()
 
 
+@contextmanager
+def tensor_float32() -> Iterator[None]:
+    """TensorFloat-32 products and convolutions on CUDA devices, for a network whose protocol says so.
+
+    Whatever the switches say, and within :func:`full_precision` too, which it is after the last holder again. Torch
+    has no switch for one thread: meanwhile other threads of the process compute so on CUDA devices as well.
+    """
+    global _fast_holders
+    with full_precision():
+        torch = sys.modules["torch"]
+        with _lock:
+            if _fast_holders == 0:
+                torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = True
+            _fast_holders += 1
+        try:
+            yield
+        finally:
+            with _lock:
+                _fast_holders -= 1
+                if _fast_holders == 0:
+                    torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = False
+                    _complete(torch)
+
+
 def _set(torch: Any) -> Callable[[], None]:
     """Set the switches; the function returned puts back what was found."""
     cudnn, benchmark = torch.backends.cudnn, torch.backends.cudnn.benchmark
@@ -57,9 +81,7 @@ def _set(torch: Any) -> Callable[[], None]:
         torch.set_float32_matmul_precision("highest")
     if tf32 is not None:
         cudnn.allow_tf32 = False
-    for leaf, found in _precisions(torch).items():
-        if found not in _FULL:
-            _leaf(torch, leaf).fp32_precision = "ieee"
+    _complete(torch)
 
     def put_back() -> None:
         cudnn.benchmark = benchmark
@@ -75,6 +97,13 @@ def _set(torch: Any) -> Callable[[], None]:
                     _leaf(torch, leaf).fp32_precision = before[leaf]
 
     return put_back
+
+
+def _complete(torch: Any) -> None:
+    """Full precision of every leaf that is still another, as inherited ones are."""
+    for leaf, found in _precisions(torch).items():
+        if found not in _FULL:
+            _leaf(torch, leaf).fp32_precision = "ieee"
 
 
 def _legacy(torch: Any) -> tuple[str | None, bool | None]:

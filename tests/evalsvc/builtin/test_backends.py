@@ -7,8 +7,9 @@ import pytest
 import torch
 from torch import nn
 
-from evalsvc.builtin.extractors import backends
-from evalsvc.builtin.extractors.backends import Network, Trial, centered_error, open_backend
+from evalsvc.builtin.extractors import backend_choice, backends
+from evalsvc.builtin.extractors.backend_choice import Trial, centered_error
+from evalsvc.builtin.extractors.backends import Network, open_backend
 from evalsvc.builtin.extractors.batches import Pieces
 from evalsvc.builtin.extractors.inception_network import Conv, fold
 from evalsvc.core.errors import InputError, ModelError
@@ -79,7 +80,7 @@ def test_only_the_size_of_a_batch_is_left_open_when_compiling_as_inception_needs
 
 
 def test_an_unknown_precision_lists_those_that_there_are(network):
-    with pytest.raises(InputError, match="no precision 'int8'; available are float32, bfloat16, float16"):
+    with pytest.raises(InputError, match="no precision 'int8'; available are float32, tf32, bfloat16, float16"):
         open_backend("auto", network, CPU, "int8")
 
 
@@ -102,7 +103,7 @@ def test_auto_takes_the_fastest_that_agrees_and_remembers(network, home, monkeyp
         tried.append(backend.name)
         return Trial(error=error[backend.name], samples_per_second=speed[backend.name])
 
-    monkeypatch.setattr(backends, "_try", trial)
+    monkeypatch.setattr(backend_choice, "_try", trial)
     assert open_backend("auto", network, CPU).name == "openvino"
     assert tried == list(NAMES)
     assert open_backend("auto", network, CPU).name == "openvino"
@@ -122,7 +123,9 @@ def test_auto_measures_the_true_error_and_falls_back_to_torch(network, monkeypat
 
 def test_auto_chooses_anew_when_a_package_of_its_choice_is_gone(network, monkeypatch):
     speed = {"torch": 10.0, "openvino": 90.0, "onnxruntime": 30.0}
-    monkeypatch.setattr(backends, "_try", lambda backend, *_: Trial(error=0.0, samples_per_second=speed[backend.name]))
+    monkeypatch.setattr(
+        backend_choice, "_try", lambda backend, *_: Trial(error=0.0, samples_per_second=speed[backend.name])
+    )
     assert open_backend("auto", network, CPU).name == "openvino"
     find = importlib.util.find_spec
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name == "onnx" else find(name))
@@ -135,7 +138,7 @@ def test_auto_knows_an_engine_that_came_under_another_name(network, monkeypatch)
             raise importlib.metadata.PackageNotFoundError(name)
         return importlib.metadata.version(name)
 
-    monkeypatch.setattr(backends, "version", version)
+    monkeypatch.setattr(backend_choice, "version", version)
     assert open_backend("auto", network, CPU).name in NAMES
 
 
@@ -149,7 +152,9 @@ def test_auto_goes_on_without_an_engine_that_does_not_run_and_tries_it_again(net
     assert "backend openvino does not work here and is skipped (ImportError: libopenvino.so" in caplog.text
     tried = []
     monkeypatch.setattr(
-        backends, "_try", lambda backend, *_: tried.append(backend.name) or Trial(error=0.0, samples_per_second=1.0)
+        backend_choice,
+        "_try",
+        lambda backend, *_: tried.append(backend.name) or Trial(error=0.0, samples_per_second=1.0),
     )
     open_backend("auto", network, CPU)
     assert tried == list(NAMES)
@@ -184,7 +189,8 @@ def test_reduced_precision_is_coarse_and_still_float32_on_the_way_out(network):
 
 
 def test_a_backend_that_is_not_there_says_which_extra_brings_it(network, monkeypatch):
-    monkeypatch.setattr(backends, "installed", lambda name: name == "torch")
+    for module in (backends, backend_choice):
+        monkeypatch.setattr(module, "installed", lambda name: name == "torch")
     with pytest.raises(InputError, match=r"pip install 'evalsvc\[openvino\]'"):
         open_backend("openvino", network, CPU)
     assert open_backend("auto", network, CPU).name == "torch"

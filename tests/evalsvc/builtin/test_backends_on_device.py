@@ -1,0 +1,140 @@
+"""The choice of a backend on a device, and TensorFloat-32 as a protocol, on a pretended device."""
+
+import logging
+import threading
+
+import pytest
+import torch
+
+from evalsvc.builtin.extractors import backend_choice
+from evalsvc.builtin.extractors.backend_choice import Trial, centered_error
+from evalsvc.builtin.extractors.backends import open_backend
+from evalsvc.core.errors import InputError
+from evalsvc.metrics.full_precision import full_precision, tensor_float32
+from tests.evalsvc.builtin.test_backends import CPU, network  # noqa: F401  (a fixture)
+from tests.evalsvc.builtin.test_extractors_on_device import fast_switches  # noqa: F401  (a fixture)
+from tests.pretended_device import PretendedDevice, pretended
+
+# ruff: noqa: F811
+
+
+def expected(network):
+    with torch.inference_mode(), full_precision():
+        return network.module(network.probe)
+
+
+@pytest.mark.parametrize(
+    ("speeds", "errors", "chosen"),
+    [
+        ((10, 12, 14), (1e-6, 1e-6, 1e-6), "contiguous"),
+        ((10, 12, 15), (1e-6, 1e-6, 1e-6), "compile"),
+        ((10, 12, 99), (1e-6, 2e-4, 2e-3), "torch"),
+        ((10, 12, 99), (1e-3, 1e-3, 1e-3), "torch"),
+    ],
+)
+def test_the_fastest_that_agrees_is_taken_and_remembered_for_this_device(
+    network, home, monkeypatch, speeds, errors, chosen
+):
+    tried = []
+
+    def trial(backend, *_):
+        tried.append(backend.name)
+        place = backend_choice.CANDIDATES["cuda"].index(backend.name)
+        return Trial(error=errors[place], samples_per_second=speeds[place])
+
+    monkeypatch.setattr(backend_choice, "_try", trial)
+    monkeypatch.setattr(torch, "compile", lambda module: module)
+    with pretended() as device:
+        for _ in range(2):
+            # The layout of its arrays is not part of the name of an engine.
+            assert open_backend("auto", network, device.device).name == ("torch" if chosen == "contiguous" else chosen)
+        assert tried == ["torch", "contiguous", "compile"]
+        monkeypatch.setattr(torch.cuda, "get_device_name", lambda *_: "another device")
+        open_backend("auto", network, device.device)
+    assert len(tried) == 6
+    assert len(list((home / "artifacts" / "backends").glob("*.json"))) == 2
+
+
+def test_each_layout_is_tried_on_full_batches_against_the_cpu_and_gives_its_numbers(network, monkeypatch, caplog):
+    def broken(*_):
+        raise RuntimeError("Cannot find a working triton installation")
+
+    seen, trial = {}, backend_choice._try
+    monkeypatch.setattr(torch, "compile", broken)
+    monkeypatch.setattr(backend_choice, "TRIAL", 8)
+    monkeypatch.setattr(
+        backend_choice, "_try", lambda *given: seen.setdefault((given[0].name, len(given[1])), trial(*given))
+    )
+    caplog.set_level(logging.WARNING)
+    with pretended() as device:
+        backend = open_backend("auto", network, device.device)
+        with full_precision():
+            found = backend(network.probe)
+    assert (
+        "backend compile does not work here and is skipped (RuntimeError: Cannot find a working triton" in caplog.text
+    )
+    assert set(seen) == {("torch", 8), ("contiguous", 8)}
+    assert max(each.error for each in seen.values()) < backend_choice.TOLERANCE
+    assert backend.name == "torch"
+    assert all(torch.allclose(a.inner, b, atol=1e-5) for a, b in zip(found, expected(network), strict=True))
+
+
+def test_a_device_that_is_full_during_the_trial_is_used_plainly_and_tried_again(network, home, monkeypatch):
+    def full(*_):
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB")
+
+    monkeypatch.setattr(backend_choice, "_try", full)
+    monkeypatch.setattr(torch, "compile", lambda module: module)
+    with pretended() as device:
+        assert open_backend("auto", network, device.device).name == "torch"
+    assert not list((home / "artifacts" / "backends").glob("*.json"))
+
+
+def test_tf32_is_computed_where_it_is_asked_for_and_nowhere_else(network):
+    with PretendedDevice() as device:
+        coarse, full = (open_backend("torch", network, device.device, each) for each in ("tf32", "float32"))
+        with full_precision():
+            rough = coarse(network.probe)
+            assert len(device.tf32) > 0
+            assert not device.full_float32
+            device.forget()
+            fine = full(network.probe)
+            assert not device.tf32
+        for a, b, truth in zip(rough, fine, expected(network), strict=True):
+            assert 2e-4 < centered_error(a.inner, truth) < 1e-2
+            assert centered_error(b.inner, truth) < 1e-4
+    for kind in (CPU, torch.device("mps")):
+        with pytest.raises(InputError, match="precision 'tf32' is computed by CUDA devices only"):
+            open_backend("auto", network, kind, "tf32")
+
+
+@pytest.mark.parametrize("everything", ["none", "tf32"])
+def test_after_the_last_network_in_tf32_all_is_as_it_was_found(everything, monkeypatch):
+    monkeypatch.setattr(torch.backends, "fp32_precision", everything)
+
+    def state():
+        backends = torch.backends
+        return [each.fp32_precision for each in (backends.cuda.matmul, backends.cudnn.conv, backends.cudnn.rnn)]
+
+    entered, leave = threading.Event(), threading.Event()
+
+    def other():
+        with tensor_float32():
+            entered.set()
+            leave.wait(10)
+
+    before, thread = state(), threading.Thread(target=other)
+    with full_precision():
+        full = state()
+        assert "tf32" not in full
+        with tensor_float32():
+            assert state() == ["tf32"] * 3
+            with full_precision():
+                assert state() == ["tf32"] * 3, "a guard within does not undo it"
+            thread.start()
+            assert entered.wait(10)
+        assert state() == ["tf32"] * 3, "the other still computes"
+        leave.set()
+        thread.join()
+        assert "tf32" not in state()
+    assert state() == before
