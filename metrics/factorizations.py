@@ -27,7 +27,7 @@ Seconds = Mapping[str, Mapping[str, float]]
 """By operation, the time that it takes on the ``device`` and on the ``host``."""
 
 _SIZE = 768
-_OPERATIONS: dict[str, Callable[[Tensor], Any]] = {
+OPERATIONS: dict[str, Callable[[Tensor], Any]] = {
     "eigh": lambda matrix: torch.linalg.eigh(matrix),
     "eigvalsh": lambda matrix: torch.linalg.eigvalsh(matrix),
     "cholesky_ex": lambda matrix: torch.linalg.cholesky_ex(matrix),
@@ -36,6 +36,7 @@ _OPERATIONS: dict[str, Callable[[Tensor], Any]] = {
     "qr": lambda matrix: torch.linalg.qr(matrix, mode="r"),
     "product": lambda matrix: matrix.T @ matrix,
 }
+"""By name; choices that were measured with others are not used."""
 _lock = threading.Lock()
 _on_host: dict[torch.device, frozenset[str]] = {}
 
@@ -49,7 +50,7 @@ def measure(device: torch.device) -> dict[str, dict[str, float]]:
             "device": _seconds(operation, matrix),
             "host": _seconds(functools.partial(_by_host, operation), matrix),
         }
-        for name, operation in _OPERATIONS.items()
+        for name, operation in OPERATIONS.items()
     }
 
 
@@ -60,8 +61,8 @@ def faster_on_host(seconds: Seconds) -> frozenset[str]:
 
 def use(device: torch.device, on_host: Collection[str]) -> None:
     """From now on these operations on matrices of ``device`` are done on the host, and all others on the device."""
-    if unknown := set(on_host) - set(_OPERATIONS):
-        raise ValueError(f"unknown operations {sorted(unknown)}: choose among {', '.join(_OPERATIONS)}")
+    if unknown := set(on_host) - set(OPERATIONS):
+        raise ValueError(f"unknown operations {sorted(unknown)}: choose among {', '.join(OPERATIONS)}")
     with _lock:
         _on_host[indexed(device)] = frozenset(on_host)
 
@@ -118,7 +119,7 @@ def qr_upper(matrix: Float64[Tensor, "n d"]) -> Float64[Tensor, "k d"]:
 
 
 def _found(name: str, matrix: Tensor) -> Any:
-    operation = _OPERATIONS[name]
+    operation = OPERATIONS[name]
     if matrix.device.type != "cpu" and is_on_host(name, matrix.device):
         return _by_host(operation, matrix)
     return operation(matrix)

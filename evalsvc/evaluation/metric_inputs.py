@@ -13,6 +13,7 @@ from evalsvc.core.errors import InputError
 from evalsvc.core.files.verification import Verified
 from evalsvc.evaluation import opening
 from evalsvc.evaluation.context import EvaluationContext
+from evalsvc.evaluation.factorization_choice import choose_factorizations
 from evalsvc.evaluation.fitting_tokenizer import fitting_tokenizer
 from evalsvc.evaluation.items import places_of, units_of
 from evalsvc.evaluation.placement import Placement
@@ -69,6 +70,8 @@ class MetricInputs:
         self._embedded = functools.cache(self._embedded_prompts)
         self.units = units_of(context, spec).part(rows)
         self.placement = Placement(context.device)
+        if self.placement.is_active:
+            choose_factorizations(context)
 
     def call(self, use: MetricUse) -> Call:
         """Arguments for a metric of the suite."""

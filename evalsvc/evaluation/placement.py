@@ -48,6 +48,7 @@ class Placement:
         self.device = device
         self.is_active = device.type == "cuda"
         self._keeps = True
+        self._told: set[str] = set()
         self._uploaded: dict[int, Tensor] = {}
         """By the identity of the array on the host."""
 
@@ -76,7 +77,9 @@ class Placement:
             # Outside of the handler: the frames of the error keep the allocated memory alive.
             self._release()
             where = f"on {self.device} in blocks" if place == self._placed else "on the host"
-            log.warning("memory of %s is full (%s): metrics are computed %s", self.device, reason, where)
+            if where not in self._told:
+                log.warning("memory of %s is full (%s): metrics are computed %s", self.device, reason, where)
+            self._told.add(where)
         return work(dict)
 
     def _placed(self, arguments: Arguments) -> Arguments:

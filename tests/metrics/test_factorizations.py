@@ -24,7 +24,7 @@ def test_a_factorization_is_the_same_wherever_it_is_done_and_returns_to_the_devi
     operation = getattr(factorizations, name)
     expected = _parts(operation(MATRIX))
     with pretended() as device:
-        factorizations.use(device.device, factorizations._OPERATIONS if by_host else ())
+        factorizations.use(device.device, factorizations.OPERATIONS if by_host else ())
         found = _parts(operation(device.tensor(MATRIX)))
         assert {each.device for each in found} == {device.device}
         assert bool(device.copies) is by_host
@@ -60,7 +60,7 @@ def test_a_measurement_has_both_times_of_each_operation_and_chooses_the_faster(m
     monkeypatch.setattr(factorizations, "_SIZE", 16)
     with pretended() as device:
         seconds = factorizations.measure(device.device)
-    assert set(seconds) == set(factorizations._OPERATIONS)
+    assert set(seconds) == set(factorizations.OPERATIONS)
     assert all(times["device"] > 0 and times["host"] > 0 for times in seconds.values())
     times = {"eigh": {"device": 1.0, "host": 0.5}, "qr": {"device": 0.5, "host": 1.0}}
     assert factorizations.faster_on_host(times) == {"eigh"}
