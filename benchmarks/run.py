@@ -10,6 +10,7 @@ import importlib
 import json
 import os
 import platform
+import subprocess
 import sys
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
@@ -275,14 +276,24 @@ def report(found: dict[str, dict]) -> str:
     return "\n".join(lines)
 
 
-def main(names: list[str], rounds: int | None) -> None:
+def main(names: list[str], rounds: int | None) -> int:
+    """Run scenes, several in a process each: threads that libraries of one leave behind are not beside the next, and a
+    crash, which the exit code tells, is that of one scene.
+    """
+    if len(names) > 1:
+        options = ["--rounds", str(rounds)] if rounds else []
+        codes = {name: subprocess.run([sys.executable, __file__, name, *options]).returncode for name in names}
+        for name, code in codes.items():
+            if code:
+                print(f"{name} ended with exit code {code}", file=sys.stderr)
+        return int(any(codes.values()))
+    (name,) = names
+    print(name, file=sys.stderr, flush=True)
     found = json.loads(RESULTS.read_text()) if RESULTS.exists() else {}
-    # Scenes of texts have peers of their own, in an environment of their own: `make bench-text`.
-    for name in names or [name for name in SCENES if not name.startswith("text-")]:
-        print(name, file=sys.stderr, flush=True)
-        found[name] = run(name, rounds)
-        RESULTS.write_text(json.dumps(found, indent=1) + "\n")
-        REPORT.write_text(report(found))
+    found[name] = run(name, rounds)
+    RESULTS.write_text(json.dumps(found, indent=1) + "\n")
+    REPORT.write_text(report(found))
+    return 0
 
 
 if __name__ == "__main__":
@@ -290,4 +301,6 @@ if __name__ == "__main__":
     parser.add_argument("scenes", nargs="*", choices=[*SCENES, []], metavar="SCENE")
     parser.add_argument("--rounds", type=int, help="instead of each scene's own number")
     given = parser.parse_args()
-    main(given.scenes, given.rounds)
+    # Scenes of texts have peers of their own, in an environment of their own: `make bench-text`.
+    scenes = given.scenes or [name for name in SCENES if not name.startswith("text-")]
+    sys.exit(main(scenes, given.rounds))
