@@ -9,7 +9,7 @@ export UV_LINK_MODE  ?= copy
 unexport PYTHONDONTWRITEBYTECODE
 INSTALL = $(BIN)/uv pip install --quiet --python $(BIN)/python -c constraints.txt
 
-.PHONY: demo test lint docs notebook pictures format bench bench-extract bench-text gpu-check constraints clean
+.PHONY: demo test lint docs notebook pictures format bench bench-extract bench-text gpu-check bench-gpu gpu-wheels constraints clean
 
 demo: $(VENV)/.core
 	$(BIN)/evalsvc demo
@@ -71,6 +71,14 @@ $(PEERS_TEXT)/.built: benchmarks/peers-text.txt weights.txt
 DEVICE ?= cuda
 gpu-check: $(VENV)/.dev
 	$(BIN)/python -m benchmarks.gpu.check --device $(DEVICE)
+
+bench-gpu: $(VENV)/.dev
+	$(BIN)/python -m benchmarks.gpu.bench --device $(DEVICE)
+	cp build/gpu/RESULTS-GPU.md benchmarks/
+
+# For a machine with torch and no network, where `python3 benchmarks/gpu/bootstrap.py` runs both with them.
+gpu-wheels: $(VENV)/.dev
+	$(BIN)/python -m benchmarks.gpu.wheels
 
 constraints: $(VENV)/.uv
 	$(BIN)/uv pip compile -q --no-annotate --no-header --all-extras --upgrade pyproject.toml -o constraints.txt

@@ -2,14 +2,20 @@
 
 import json
 import re
+import time
+import tomllib
 
 import numpy as np
 import pytest
 import torch
+from packaging.requirements import Requirement
 
-from benchmarks.gpu import check, metrics, precision
+from benchmarks.gpu import bootstrap, check, metrics, precision, wheels
 from benchmarks.gpu.agreement import COUNTS, SUMS, TOLERANCES, distance, numbers, same_bits, tolerance
-from benchmarks.gpu.lines import DiffersError, Lines, NotHereError
+from benchmarks.gpu.bench import _table as bench_table
+from benchmarks.gpu.bench import report
+from benchmarks.gpu.lines import ROOT, DiffersError, Lines, NotHereError
+from benchmarks.gpu.timing import Bench
 from evalsvc.metrics.functional import frechet_distance
 from evalsvc.metrics.registry import METRICS
 from tests.pretended_device import PretendedDevice
@@ -83,3 +89,35 @@ def test_tensor_cores_that_are_allowed_and_not_guarded_against_are_found():
         with pytest.raises(DiffersError, match="not float32's"):
             precision._full(found, a.double() @ b.double())
     assert torch.get_float32_matmul_precision() == "highest"
+
+
+def test_the_benchmark_tells_what_a_call_reaches_of_a_rate_and_how_much_longer_the_peer_takes(tmp_path):
+    bench = Bench(torch.device("cpu"), Lines(tmp_path / "lines.jsonl", 60), tmp_path)
+    bench.run("rates", "sleeps", lambda: time.sleep(0.002), amount=2e6, keep="float32")
+    bench.run(
+        "metrics", "sleeps longer", lambda: time.sleep(0.004), amount=2e6, of="float32", peer=("other", bench.wait)
+    )
+    first, second = bench.rows
+    assert first.rate.endswith("FLOP/s")
+    assert second.share.endswith("% of float32")
+    assert second.peer.startswith("other: ")
+    assert "Nothing of evalsvc has run on a GPU yet" in report(bench, [])
+    assert "| metrics | sleeps longer |" in "\n".join(bench_table(bench.rows))
+
+
+def test_wheels_are_carried_where_what_is_there_does_not_fit():
+    there = wheels.installed()
+    assert there["torch"]
+    assert there["pandas"] == "", "any version"
+    asked = [Requirement(each) for each in ("transformers>=5.23", "torch>=2.10", "pandas>=99", "alembic>=1")]
+    assert wheels.unfit({"transformers": "5.17.0", "torch": "2.11.0", "pandas": ""}, asked) == {"transformers"}
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    assert set(wheels.EXTRAS) <= set(project["optional-dependencies"])
+
+
+def test_without_wheels_a_bare_machine_is_told_how_to_get_them(tmp_path, monkeypatch):
+    monkeypatch.setattr(bootstrap, "WHEELS", tmp_path)
+    with pytest.raises(SystemExit, match="run `make gpu-wheels`"):
+        bootstrap.main([])
+    assert bootstrap._device(["--quick", "--device", "cuda:1"]) == ["--device", "cuda:1"]
+    assert bootstrap._device(["--quick"]) == []

@@ -9,19 +9,16 @@ cpu`` tests the check.
 
 from __future__ import annotations
 
-import argparse
-import logging
-import os
-import tempfile
-import warnings
+import functools
+from collections import Counter
 from collections.abc import Callable, Sequence
-from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 
 from benchmarks.gpu import evaluations, memory, metrics, plugins, precision
+from benchmarks.gpu.command import described, opened, parsed
 from benchmarks.gpu.lines import Lines
 
 SECONDS = 270.0
@@ -53,48 +50,17 @@ QUICK = ("metrics", "switches", "noise", "generators")
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the check; return its exit status."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--device", default="cuda", help="cuda, cuda:1, cpu, or pretended")
-    parser.add_argument("--quick", action="store_true", help="small arrays, and what ends within seconds")
-    parser.add_argument("--only", default="", help=f"parts, of {', '.join(PARTS)}")
-    parser.add_argument("--budget", type=float, default=SECONDS, help="seconds, after which the rest is skipped")
-    parser.add_argument("--out", type=Path, default=Path(os.environ.get("OUT", "build/gpu")))
-    given = parser.parse_args(arguments)
-    chosen = given.only.split(",") if given.only else QUICK if given.quick else tuple(PARTS)
-    if unknown := sorted(set(chosen) - set(PARTS)):
-        parser.error(f"there is no part {unknown[0]!r}: use {', '.join(PARTS)}")
+    given = parsed(__doc__, PARTS, SECONDS, arguments, quick=True)
     lines = Lines(given.out / "gpu-check.jsonl", given.budget)
-    with ExitStack() as stack:
-        stack.enter_context(torch.no_grad())
-        stack.enter_context(warnings.catch_warnings())
-        warnings.simplefilter("ignore")
-        logging.disable(logging.WARNING)
-        stack.callback(logging.disable, logging.NOTSET)
-        folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
-        device = _opened(given.device, stack)
+    with opened(given.device) as (device, folder):
         print(described(device), flush=True)
-        for name in chosen:
-            PARTS[name](lines, Setting(device, folder, given.quick))
-    counts = [sum(line.verdict == verdict for line in lines.written) for verdict in ("ok", "skipped")]
+        for name in given.only or (QUICK if given.quick else PARTS):
+            lines.attempt(name, functools.partial(PARTS[name], lines, Setting(device, folder, given.quick)))
     for line in lines.failed:
         print(f"{line.verdict}: {line.part}: {line.what}: {line.detail}")
-    print(f"{counts[0]} ok, {counts[1]} skipped, {len(lines.failed)} failed, {lines.seconds:.0f} s")
-    return 1 if lines.failed or not counts[0] else 0
-
-
-def described(device: torch.device) -> str:
-    """A device and what drives it, in words."""
-    name = torch.cuda.get_device_name(device) if device.type == "cuda" else f"{torch.get_num_threads()} threads"
-    cudnn = torch.backends.cudnn.version() if device.type == "cuda" else None
-    return f"{device}: {name}, torch {torch.__version__}" + (f", cuDNN {cudnn}" if cudnn else "")
-
-
-def _opened(name: str, stack: ExitStack) -> torch.device:
-    if name != "pretended":
-        return torch.device(name)
-    from tests.pretended_device import PretendedDevice
-
-    return stack.enter_context(PretendedDevice()).device
+    counts = Counter(line.verdict for line in lines.written)
+    print(f"{', '.join(f'{count} {verdict}' for verdict, count in counts.items())}, {lines.seconds:.0f} s")
+    return 1 if lines.failed or not counts["ok"] else 0
 
 
 if __name__ == "__main__":

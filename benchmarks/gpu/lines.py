@@ -59,21 +59,15 @@ class Lines:
 
     def check(self, part: str, what: str, work: Callable[[], str], needs: float = 0.0) -> None:
         """Run ``work`` and write what it returns, if ``needs`` seconds are left."""
-        if self.left <= needs:
-            self.write(part, what, "skipped", "time")
-            return
         start = time.perf_counter()
-        try:
-            verdict, detail = "ok", work()
-        except DiffersError as error:
-            verdict, detail = "differs", str(error)
-        except NotHereError as error:
-            verdict, detail = "skipped", str(error)
-        except ImportError as error:
-            verdict, detail = "skipped", f"{error.name} is not installed"
-        except Exception as error:
-            verdict, detail = "raises", _origin(error)
+        verdict, detail = ("skipped", "time") if self.left <= needs else _outcome(work)
         self.write(part, what, verdict, detail, time.perf_counter() - start)
+
+    def attempt(self, part: str, work: Callable[[], None]) -> None:
+        """Run ``work``, which writes lines of its own, and write one more if it raises."""
+        verdict, detail = _outcome(lambda: work() or "")
+        if verdict != "ok":
+            self.write(part, "the rest of it", verdict, detail)
 
     def write(self, part: str, what: str, verdict: str, detail: str = "", seconds: float = 0.0) -> None:
         """Write a line at once."""
@@ -83,6 +77,20 @@ class Lines:
         if self.file is not None:
             with self.file.open("a") as file:
                 file.write(json.dumps(asdict(line)) + "\n")
+
+
+def _outcome(work: Callable[[], str]) -> tuple[str, str]:
+    """The verdict on a piece of work, and what it says."""
+    try:
+        return "ok", work()
+    except DiffersError as error:
+        return "differs", str(error)
+    except NotHereError as error:
+        return "skipped", str(error)
+    except ImportError as error:
+        return "skipped", f"{error.name} is not installed"
+    except Exception as error:
+        return "raises", _origin(error)
 
 
 def _origin(error: BaseException) -> str:

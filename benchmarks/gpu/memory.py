@@ -10,6 +10,7 @@ import numpy as np
 import torch
 
 from benchmarks.gpu import networks
+from benchmarks.gpu.command import is_card
 from benchmarks.gpu.evaluations import SUITE, near, scores
 from benchmarks.gpu.lines import DiffersError, Lines, NotHereError
 from evalsvc.builtin.extractors.inception import InceptionV3
@@ -30,7 +31,7 @@ def check(lines: Lines, device: torch.device, folder: Path) -> None:
 @contextmanager
 def capped(device: torch.device, spare: int) -> Iterator[None]:
     """Leave ``spare`` bytes to this process beside what it holds."""
-    if device.type != "cuda" or not torch.cuda.is_available():
+    if not is_card(device):
         raise NotHereError("only CUDA's memory can be capped")
     torch.cuda.empty_cache()
     total = torch.cuda.get_device_properties(device).total_memory
