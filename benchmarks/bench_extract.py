@@ -207,7 +207,7 @@ def drift(networks: int = 5) -> Contenders:
     """The value is the centred relative error of pool3 beside a forward pass in float64, the mean over networks."""
     from torch_fidelity.feature_extractor_inceptionv3 import FeatureExtractorInceptionV3
 
-    from evalsvc.builtin.extractors.backends import centered_error
+    from evalsvc.builtin.extractors.backend_choice import centered_error
     from evalsvc.builtin.extractors.inception import InceptionV3
     from evalsvc.builtin.extractors.inception_network import Inception
     from evalsvc.builtin.extractors.preprocess import INCEPTION
