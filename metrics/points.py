@@ -61,8 +61,9 @@ class Points:
 
     def take(self, at: Int64[Tensor, " m"]) -> Points:
         """Some of the points, as a set of their own."""
-        raw, at = self.raw[at.to(self.raw.device)], staged(at, self.device)
-        return replace(self, raw=raw, norms=self.norms[at], low=self.low[at], slack=self.slack[at])
+        at = at.to(self.raw.device)
+        here = staged(at, self.device)
+        return replace(self, raw=self.raw[at], norms=self.norms[here], low=self.low[here], slack=self.slack[here])
 
     def within(self, dtype: torch.dtype) -> Points:
         """The same points with products in ``dtype``, and the error bound that goes with it.

@@ -78,7 +78,7 @@ def test_a_value_an_error_or_an_influence_that_is_off_is_found():
 
 def test_a_metric_without_a_tolerance_of_its_own_is_a_sum():
     assert tolerance("vendi_score") is SUMS
-    assert tolerance("prdc") is COUNTS
+    assert tolerance("authenticity") is COUNTS
 
 
 def test_tensor_cores_that_are_allowed_and_not_guarded_against_are_found():
