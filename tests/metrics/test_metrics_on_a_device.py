@@ -14,7 +14,7 @@ from evalsvc.metrics import arrays, cells, factorizations, frechet_influence, fu
 from evalsvc.metrics.devices import working_on
 from evalsvc.metrics.influence import Influence
 from evalsvc.metrics.inputs import Source
-from evalsvc.metrics.moments import REFERENCE_MOMENTS, Moments
+from evalsvc.metrics.moments import Moments
 from evalsvc.metrics.registry import METRICS
 from evalsvc.metrics.score import Score
 from tests.pretended_device import PretendedDevice, pretended
@@ -206,13 +206,20 @@ def test_a_device_may_be_named_without_its_index(monkeypatch):
         assert Moments.of(X).device == device.device
 
 
-def test_moments_are_stored_as_arrays_of_the_host_wherever_they_were_found():
-    with pretended() as device:
-        stored = REFERENCE_MOMENTS.find({"reference": device.tensor(Y)}, {})
-        assert all(isinstance(each, np.ndarray) for each in stored.values())
-        moments = REFERENCE_MOMENTS.restore(stored, {"reference": Y}, {})
-        found = functional.frechet_distance(device.tensor(X), Y, reference_moments=moments)
-    same(functional.frechet_distance(X, Y), found)
+@pytest.mark.parametrize("name", sorted(name for name in CASES if METRICS[name].precomputed))
+def test_a_value_found_once_is_found_on_a_device_and_serves_there(name):
+    spec, inputs = METRICS[name], CASES[name]
+    expected = call(name, inputs)
+    with pretended() as device, switches_set():
+        on = arrays_of(name, inputs)
+        there = {key: device.tensor(inputs[key]) for key in on}
+        for each in spec.precomputed:
+            stored = each.find(there, spec.options)
+            assert all(isinstance(array, np.ndarray) for array in stored.values())
+            for reference in (there, inputs):
+                found = {each.argument: each.restore(stored, reference, spec.options)}
+                same(expected, call(name, inputs | found, device, on))
+        assert not device.nondeterministic
 
 
 def test_products_in_double_are_taken_on_the_host_where_that_is_faster():
