@@ -76,7 +76,7 @@ def placed(*arrays: Tensor) -> tuple[Tensor, ...]:
 
 
 def staged(rows: Tensor, device: torch.device, dtype: torch.dtype | None = None) -> Tensor:
-    """Rows on a device, from the host through pinned memory, so that the copy overlaps with what runs there."""
+    """Rows on a device; from the host through pinned memory, so that the next are read while these are on their way."""
     if rows.device.type == "cpu" and device.type == "cuda":
         rows = rows.contiguous().pin_memory()
     # A copy to the host is waited for, or its numbers would not be there yet.
