@@ -1,4 +1,4 @@
-"""The rows of a set as products see them: centered, scaled, with a bound of what a product errs by.
+"""The rows of a set as products see them: centered, scaled, with a bound of the error of a product.
 
 On a device everything but the raw features is always there; these may stay on the host (see
 :mod:`evalsvc.metrics.devices`), and are staged a few rows at a time.
