@@ -1,9 +1,8 @@
 """Factorizations in double precision, on a device or on the host: where they are faster on this machine.
 
-Which is faster differs between devices by orders of magnitude (a consumer card has a 64th of its speed in double
-precision), and between operations on one device. So both are measured; the last digits of a result depend on the
-choice, so that whoever computes on a device again sets what was found before (:func:`use`). Matrices on the host are
-factorized there, and nothing is measured.
+The faster one differs between devices by orders of magnitude (a consumer card has a 64th of its speed in double
+precision), and between operations on one device: both are measured. The last digits of a result depend on the choice;
+:func:`use` sets one that was stored. Matrices on the host are factorized there, and nothing is measured.
 """
 
 from __future__ import annotations
