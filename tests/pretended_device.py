@@ -325,6 +325,7 @@ class PretendedDevice(TorchFunctionMode):
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs, name = dict(kwargs or {}), getattr(func, "__name__", str(func))
+        kwargs.pop("pin_memory", None)
         first = args[0] if args else None
         on_device = isinstance(first, PretendedTensor)
         if on_device and name in ("numpy", "__array__"):

@@ -6,7 +6,7 @@ import re
 from collections.abc import Callable, Iterator
 from typing import TypeVar
 
-from evalsvc.core.errors import ModelError, causes
+from evalsvc.core.errors import causes
 from evalsvc.metrics.lazy_torch import torch
 
 T = TypeVar("T")
@@ -40,7 +40,7 @@ class Batches:
             end = min(start + self.size, stop)
             try:
                 result = work(start, end)
-            except (RuntimeError, MemoryError, ModelError) as error:
+            except Exception as error:  # those of ONNX Runtime have no other base
                 if end - start == 1 or not out_of_memory(error):
                     raise
                 self.size = (end - start) // 2

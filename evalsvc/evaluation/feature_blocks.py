@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -55,8 +56,22 @@ class FeatureBlocks:
         return {name: validation.join(name, blocks) for name, blocks in self._blocks.items()}
 
     def _fetch(self, name: str) -> None:
-        waiting, output = self._waiting[name], name.partition("/")[2]
-        if waiting:
-            rows = torch.cat(waiting) if len(waiting) > 1 else waiting[0]
-            self._blocks.setdefault(name, []).append(validation.on_host(self._extractors[name], output, rows))
+        if waiting := self._waiting[name]:
+            rows = _on_host(waiting)
             waiting.clear()
+            output = name.partition("/")[2]
+            self._blocks.setdefault(name, []).append(validation.on_host(self._extractors[name], output, rows))
+
+
+def _on_host(blocks: Sequence[Float32[Tensor, "_ d"]]) -> Float32[Tensor, "n d"]:
+    """The blocks below each other on the host, for which a device needs no memory, and is waited for once."""
+    device, counts = blocks[0].device, [len(block) for block in blocks]
+    if device.type == "cpu":
+        return torch.cat(list(blocks)) if len(blocks) > 1 else blocks[0]
+    is_cuda = device.type == "cuda"
+    rows = torch.empty(sum(counts), blocks[0].shape[1], pin_memory=is_cuda)
+    for place, block in zip(rows.split(counts), blocks, strict=True):
+        place.copy_(block, non_blocking=is_cuda)
+    if is_cuda:
+        torch.cuda.synchronize(device)
+    return rows

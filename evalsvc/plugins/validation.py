@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext, redirect_stdout
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -184,6 +185,7 @@ def nll(generator: Likelihood, who: str, items: Samples, request: SampleRequest)
         raise ModelError(f"{who} computes likelihoods of images of one size, but the reference has several sizes")
     with _named(who), _computing(request.device):
         result = generator.nll(items, request)
+    result = replace(result, nats=result.nats.cpu())
     if result.nats.shape != (len(items),) or not bool(result.nats.isfinite().all()):
         raise ModelError(
             f"{who} returned likelihoods of shape {tuple(result.nats.shape)}, or with NaN, for {len(items)} items"

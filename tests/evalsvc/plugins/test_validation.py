@@ -3,8 +3,10 @@ import torch
 
 from evalsvc.core.errors import ModelError
 from evalsvc.plugins import conformance, validation
+from evalsvc.plugins.deferred_checks import deferred
 from evalsvc.plugins.interfaces import ExtractorInfo, GeneratorInfo
-from evalsvc.plugins.samples import Images, SampleRequest, Texts
+from evalsvc.plugins.samples import Audio, Images, MixedImages, SampleRequest, Texts
+from tests.pretended_device import pretended
 
 CPU = torch.device("cpu")
 
@@ -114,3 +116,48 @@ def test_batch_statistics_are_caught():
         return Images.from_signed(x / x.abs().max())
 
     assert not findings(normalised)["batches of 1, 5 and 10 samples"]
+
+
+class Sums:
+    """The sum of each image, computed where it is."""
+
+    info = ExtractorInfo("sums", "image", {"sum": 1}, "none", "")
+
+    def extract(self, samples):
+        return {"sum": samples.pixels.flatten(1).float().sum(1, keepdim=True)}
+
+
+def test_images_of_several_sizes_are_extracted_in_their_order_on_a_device_too():
+    sizes = [(2, 2), (3, 3), (2, 2), (1, 4)]
+    images = [torch.full((1, *size), level, dtype=torch.uint8) for level, size in enumerate(sizes, 1)]
+    want = validation.extract(Sums(), MixedImages(tuple(images)))["sum"].ravel().tolist()
+    assert want == [4, 18, 12, 16]
+    with pretended() as device:
+        there = MixedImages(tuple(map(device.tensor, images)))
+        assert validation.extract(Sums(), there)["sum"].ravel().tolist() == want
+
+
+class Silence:
+    """Sounds, some of which are NaN."""
+
+    info = GeneratorInfo("silence", "audio", ())
+
+    def sample(self, request):
+        waves = torch.where(request.indices < 2, torch.nan, 0.0)
+        return Audio(tuple(waves[:, None].expand(-1, 5)), 16_000)
+
+
+def test_sounds_with_nan_are_counted_at_once_or_at_the_end_of_a_loop_on_a_device():
+    message = "returned 2 sounds with NaN"
+    with pytest.raises(ModelError, match=message):
+        validation.sample(Silence(), SampleRequest.of(0, 0, 4))
+
+    def loop():
+        with deferred():
+            drawn.extend(validation.sample(Silence(), SampleRequest.of(0, 4 * i, 4 * i + 4, "cuda")) for i in range(2))
+            assert not device.synchronizations
+
+    drawn = []
+    with pretended() as device, pytest.raises(ModelError, match=message):
+        loop()
+    assert len(drawn) == 2
