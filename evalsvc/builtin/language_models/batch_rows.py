@@ -46,8 +46,8 @@ class BatchRows:
         return cls(tokens, staged(lengths, device), staged(uniforms, device), first, given)
 
     def keep(self, rows: Sequence[int]) -> None:
-        """Let the other rows leave, unless they are in a cache that no row can leave."""
-        index = torch.tensor(rows)
+        """Let the other rows leave."""
+        index = staged(torch.tensor(rows), self.tokens.device)
         for each in fields(self):
             setattr(self, each.name, _select(getattr(self, each.name), index))
 
@@ -66,7 +66,7 @@ def _has_rows(states: Any, n: int) -> bool:
 
 def _select(states: Any, rows: Int64[Tensor, " kept"]) -> Any:
     if isinstance(states, Tensor):
-        return states[staged(rows, states.device)]
+        return states[rows.to(states.device)]
     if isinstance(states, Mapping):
         return type(states)(**{name: _select(each, rows) for name, each in states.items()})
     if isinstance(states, list | tuple):

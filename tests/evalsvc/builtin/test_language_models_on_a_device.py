@@ -122,12 +122,20 @@ def test_likelihoods_are_those_of_the_cpu_and_wait_once(folders, kind):
     assert {kind: count for kind, count in waits(device).items() if kind != "item"} == {"to host": 1}
 
 
-def test_documents_are_scored_with_one_wait_and_memory_that_runs_out_halves_the_budget(folders):
+def test_documents_are_scored_with_one_wait_and_memory_that_runs_out_halves_the_budget(folders, monkeypatch):
+    masks, attention = [], torch.nn.functional.scaled_dot_product_attention
+
+    def seen(*given, attn_mask=None, **options):
+        masks.append((attn_mask, options["is_causal"]))
+        return attention(*given, attn_mask=attn_mask, **options)
+
     expected = LikelihoodExtractor(folders("llama"), window=16).extract(TEXTS * 12)["nll"]
     with pretended() as device:
         extractor = LikelihoodExtractor(folders("llama"), window=16, device=CUDA)
+        monkeypatch.setattr(torch.nn.functional, "scaled_dot_product_attention", seen)
         device.forget()
         assert extractor.extract(TEXTS * 12)["nll"] == pytest.approx(expected, rel=1e-6)
+        assert masks == [(None, True)] * 2, "kernels of causal attention, without a mask"
         assert waits(device) == {"to host": 1, "item": 1}
         before = extractor._scorer._budget.tokens
         device.largest = 60_000  # bytes: the embeddings fit, the logits of all tokens do not

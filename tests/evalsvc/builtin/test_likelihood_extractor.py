@@ -139,9 +139,12 @@ def test_capped_logits_are_seen_and_not_lost_with_the_head(tmp_path):
 def test_the_protocol_names_windows_prefix_dtype_weights_and_tokenizer(folder):
     protocols = {
         LikelihoodExtractor(folder, **options).info.protocol
-        for options in ({}, {"window": 32}, {"context": 2}, {"prefix": "eos"}, {"prefix": "none"}, {"dtype": "float64"})
+        for options in (
+            *({}, {"window": 32}, {"context": 2}, {"prefix": "eos"}, {"prefix": "none"}),
+            *({"dtype": "float64"}, {"dtype": "bfloat16"}),
+        )
     }
-    assert len(protocols) == 6
+    assert len(protocols) == 7
     assert "prefix bos, dtype float32" in LikelihoodExtractor(folder).info.preprocessing
 
 
