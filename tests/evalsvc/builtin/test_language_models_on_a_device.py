@@ -40,6 +40,14 @@ def folders(tmp_path_factory):
     return folder
 
 
+@pytest.fixture(autouse=True)
+def careless():
+    """A user's switch that lets float32 be computed in less."""
+    torch.set_float32_matmul_precision("medium")
+    yield
+    torch.set_float32_matmul_precision("highest")
+
+
 def opened(folder, device, **decoding):
     kind = Seq2SeqLM if folder.name.startswith(("bart", "t5")) else CausalLM
     options = {} if kind is Seq2SeqLM else {"window": 16}
