@@ -76,7 +76,7 @@ class TargetScorer:
             rows = order[done : done + max(1, self._budget.tokens // longest)]
             work = partial(self._batch, [before[i] for i in rows], [after[i] for i in rows])
             alone = f"{self._who} runs out of memory with a single target of {longest} tokens: use another device"
-            found = self._budget.attempt(work, len(rows), alone)
+            found = self._budget.attempt(work, len(rows), longest, alone)
             if found is not None:
                 parts.append(found)
                 done += len(rows)

@@ -150,7 +150,7 @@ class TokenScorer:
             windows = [Window(i, start, prompts[i] - 1, len(documents[i]) - 1) for rows in batch for i in rows]
             heads, counts = [documents[rows[0]][:start] for rows in batch], [len(rows) for rows in batch]
             work = partial(self._batch, documents, windows, heads, counts)
-            found = self._attempt(work, len(windows) if len(batch) > 1 else 1)
+            found = self._attempt(work, len(windows) if len(batch) > 1 else 1, longest)
             if found is not None:
                 losses.add(windows, found)
                 done += len(batch)
@@ -181,9 +181,9 @@ class TokenScorer:
         windows.sort(key=lambda window: -window.length)
         done = 0
         while done < len(windows):
-            size = max(1, self._budget.tokens // windows[done].length)
-            batch = windows[done : done + size]
-            found = self._attempt(partial(self._batch, documents, batch), len(batch))
+            longest = windows[done].length
+            batch = windows[done : done + max(1, self._budget.tokens // longest)]
+            found = self._attempt(partial(self._batch, documents, batch), len(batch), longest)
             if found is not None:
                 losses.add(batch, found)
                 done += len(batch)
@@ -197,12 +197,12 @@ class TokenScorer:
             )
         return nats
 
-    def _attempt(self, work: Callable[[], Tensor], rows: int) -> Tensor | None:
+    def _attempt(self, work: Callable[[], Tensor], rows: int, length: int) -> Tensor | None:
         alone = (
             f"{self._who} runs out of memory with a single window of {self.window} tokens: use a smaller "
             "window, or another device"
         )
-        return self._budget.attempt(work, rows, alone)
+        return self._budget.attempt(work, rows, length, alone)
 
     def _batch(
         self,

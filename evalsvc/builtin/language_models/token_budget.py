@@ -32,13 +32,13 @@ class TokenBudget:
 
     def __init__(self, model: LanguageModel, window: int, *, whole_logits: bool) -> None:
         self._device = model.device
-        self.tokens = BUDGET.get(model.device.type, BUDGET_ON_GPU)
+        self.tokens = BUDGET.get(model.device.type, LEAST if whole_logits else BUDGET_ON_GPU)
         if model.device.type == "cuda":
             free = SHARE * free_memory(model.device) / bytes_per_token(model, window, whole_logits=whole_logits)
             self.tokens = 2 ** (int(min(max(free, LEAST), MOST)).bit_length() - 1)
 
-    def attempt(self, work: Callable[[], T], rows: int, alone: str) -> T | None:
-        """The result of a batch; ``None`` if memory ran out, which halves the budget.
+    def attempt(self, work: Callable[[], T], rows: int, length: int, alone: str) -> T | None:
+        """The result of a batch of rows of this length; ``None`` if memory ran out: the next one is half as large.
 
         Raises:
             ModelError: it was a batch of one row, of which ``alone`` says what it was and the way out.
@@ -50,7 +50,7 @@ class TokenBudget:
                 raise
             if rows == 1:
                 raise ModelError(alone) from error
-            self.tokens //= 2
+            self.tokens = min(self.tokens, rows * length) // 2
         # Outside of the handler: the frames of the error keep the allocated memory alive.
         if self._device.type == "cuda":
             torch.cuda.empty_cache()
@@ -72,7 +72,8 @@ def bytes_per_token(model: LanguageModel, window: int, *, whole_logits: bool) ->
     config: Any = model.network.config.get_text_config()
 
     def asked(*names: str) -> int:
-        return int(next((value for name in names if (value := getattr(config, name, None))), 0))
+        value = next((value for name in names if (value := getattr(config, name, None))), 0)
+        return int(max(value) if isinstance(value, list | tuple) else value)  # of all layers
 
     vocabulary, width = model.network.get_input_embeddings().weight.shape
     hidden, size = asked("hidden_size") or width, DTYPES[model.dtype].itemsize
