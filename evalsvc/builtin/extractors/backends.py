@@ -137,7 +137,11 @@ def _openvino(network: Network, precision: Precision) -> Run:
 
 @cache
 def _openvino_core() -> openvino.Core:
-    """One for the process: builds of OpenVINO crash where a process makes several (openvino issue 35338)."""
+    """One for the process, which keeps the threads of its models.
+
+    A model that outlives its core joins its threads when it is freed. Where a forked process frees it as garbage (a
+    worker of a ``DataLoader``, after an evaluation in the same process), those threads do not exist, and it crashes.
+    """
     import openvino
 
     return openvino.Core()

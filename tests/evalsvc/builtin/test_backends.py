@@ -1,6 +1,10 @@
+import gc
 import importlib.metadata
 import importlib.util
 import json
+import os
+import resource
+import signal
 
 import openvino
 import pytest
@@ -51,6 +55,24 @@ def test_every_backend_computes_what_plain_torch_does_at_any_batch_size(network,
     for a, b in zip(found, expected, strict=True):
         assert a.dtype == torch.float32
         assert torch.allclose(a, b, atol=1e-5)
+
+
+def test_a_forked_process_may_free_a_network_of_openvino(network):
+    backend = open_backend("openvino", network, CPU)
+    backend(network.probe)
+    gc.disable()
+    gc.freeze()  # the child finds this garbage alone
+    cycle = [backend]
+    cycle.append(cycle)
+    del backend, cycle
+    if (child := os.fork()) == 0:
+        resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+        signal.alarm(30)  # what waits for a thread that does not exist waits for ever
+        gc.collect()
+        os._exit(0)
+    gc.unfreeze()
+    gc.enable()
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
 
 
 def test_the_compiled_backend_computes_what_plain_torch_does(network):
