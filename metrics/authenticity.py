@@ -12,6 +12,7 @@ from jaxtyping import Bool, Float64, Num
 
 from evalsvc.metrics.arrays import as_matrix, same_width
 from evalsvc.metrics.balls import neighbor_radii
+from evalsvc.metrics.devices import on_host
 from evalsvc.metrics.distances import Block
 from evalsvc.metrics.influence import ABOUT_TRAINING
 from evalsvc.metrics.lazy_torch import torch
@@ -148,7 +149,7 @@ class _Authentic(Visitor["Bool[Tensor, ' n']"]):
 def _control(heldout: Array, train: Tensor, training: Training | None) -> Bool[np.ndarray, " h"]:
     """Which held-out samples are authentic."""
     if training is not None and len(training.authentic):
-        return torch.as_tensor(training.authentic).cpu().numpy()
+        return on_host(training.authentic)
     control = as_matrix(heldout, "heldout")
     same_width(control, train, ("heldout", "train"))
     (flags,) = measure([Plan(control, train, partial(_Authentic, training=training))])

@@ -13,7 +13,7 @@ from evalsvc.metrics import split_half
 from evalsvc.metrics.arrays import as_matrix
 from evalsvc.metrics.distances import exact, flatnonzero
 from evalsvc.metrics.lazy_torch import torch
-from evalsvc.metrics.neighbors import Shortlist, squared_radii, symmetric_shortlist
+from evalsvc.metrics.neighbors import Shortlist, kth_neighbors, squared_radii, symmetric_shortlist
 from evalsvc.metrics.points import Points, common_frame
 from evalsvc.metrics.precomputed import Arrays, Precomputed, Values
 from evalsvc.metrics.score import MetricError
@@ -51,12 +51,16 @@ def neighbor_radii(x: Num[Array, "n d"], k: int = 5) -> Radii:
     [1.0, 1.0, 4.0]
     """
     (points,) = common_frame(checked_sample(x, "reference", k))
-    balls, unit = balls_of(points, k), points.scale**2
+    nearest, unit = symmetric_shortlist(points, listed(k)), points.scale**2
+    squared, last = kth_neighbors(nearest, points, k)
+    if points.device.type != "cpu":  # they are kept, also for machines without a device: summed as there
+        host = points.on_host()
+        squared = exact(host, torch.arange(len(host)), host, last.cpu())
     return Radii(
         k,
-        (balls.squared / unit).cpu().numpy(),
-        balls.neighbors.cpu().numpy(),
-        (balls.distances.double() / unit).cpu().numpy(),
+        (squared / unit).cpu().numpy(),
+        nearest.indices.cpu().numpy(),
+        (nearest.keys.double() / unit).cpu().numpy(),
     )
 
 

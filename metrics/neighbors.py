@@ -185,8 +185,14 @@ def symmetric_shortlist(points: Points, size: int) -> Shortlist:
 
 def squared_radii(nearest: Shortlist, points: Points, k: int) -> Float64[Tensor, " n"]:
     """Exact squared distance of each point to its k-th nearest other one, from its shortlist."""
+    return kth_neighbors(nearest, points, k)[0]
+
+
+def kth_neighbors(nearest: Shortlist, points: Points, k: int) -> tuple[Float64[Tensor, " n"], Int64[Tensor, " n"]]:
+    """The same, and which one that is; of several at one distance any."""
     own = torch.arange(len(points), device=points.device)
-    return _settle(nearest, points, points, k, own, last_only=True)[0][:, -1]
+    squared, indices = _settle(nearest, points, points, k, own, last_only=True)
+    return squared[:, -1], indices[:, -1]
 
 
 def _settle(

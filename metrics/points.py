@@ -65,6 +65,11 @@ class Points:
         here = staged(at, self.device)
         return replace(self, raw=self.raw[at], norms=self.norms[here], low=self.low[here], slack=self.slack[here])
 
+    def on_host(self) -> Points:
+        """The same points, computed on the host."""
+        raw, norms, low, slack = (x.cpu() for x in (self.raw, self.norms, self.low, self.slack))
+        return replace(self, raw=raw, center=self.center.cpu(), norms=norms, low=low, slack=slack)
+
     def within(self, dtype: torch.dtype) -> Points:
         """The same points with products in ``dtype``, and the error bound that goes with it.
 

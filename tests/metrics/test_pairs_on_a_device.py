@@ -141,6 +141,15 @@ def test_radii_of_a_cpu_hold_the_same_copies_on_a_device():
             assert {name: score.value for name, score in found.items()} == dict.fromkeys(found, 1.0)
 
 
+def test_radii_that_are_kept_have_the_bits_of_a_cpu_wherever_they_were_found():
+    x = normal(0, 30, 500)
+    expected = neighbor_radii(x, 3).squared.tobytes()
+    with pretended() as device:
+        assert neighbor_radii(device.tensor(x), 3).squared.tobytes() == expected
+        with working_on(device.device):
+            assert neighbor_radii(x, 3).squared.tobytes() == expected
+
+
 def test_a_distance_on_a_device_is_the_same_in_any_batch():
     x = normal(0, 20, 37)
     i, j = np.random.default_rng(1).integers(0, 20, (2, 50))
