@@ -79,8 +79,9 @@ def staged(rows: Tensor, device: torch.device, dtype: torch.dtype | None = None)
     """Rows on a device; from the host through pinned memory, so that the next are read while these are on their way."""
     if rows.device.type == "cpu" and device.type == "cuda":
         rows = rows.contiguous().pin_memory()
-    # A copy to the host is waited for, or its numbers would not be there yet.
-    return rows.to(device, non_blocking=device.type != "cpu").to(dtype or rows.dtype)
+    # Any other copy is waited for: to the host its numbers would not be there yet, and from memory that is not pinned
+    # (MPS) they may be gone before they are read.
+    return rows.to(device, non_blocking=device.type == "cuda").to(dtype or rows.dtype)
 
 
 def on_host(x: Any) -> np.ndarray:

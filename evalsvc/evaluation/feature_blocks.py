@@ -70,7 +70,7 @@ def _on_host(blocks: Sequence[Float32[Tensor, "_ d"]]) -> Float32[Tensor, "n d"]
         return torch.cat(list(blocks)) if len(blocks) > 1 else blocks[0]
     is_cuda = device.type == "cuda"
     rows = torch.empty(sum(counts), blocks[0].shape[1], pin_memory=is_cuda)
-    for place, block in zip(rows.split(counts), blocks, strict=True):
+    for place, block in zip(torch.split(rows, counts), blocks, strict=True):
         place.copy_(block, non_blocking=is_cuda)
     if is_cuda:
         torch.cuda.synchronize(device)

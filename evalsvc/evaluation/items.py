@@ -19,6 +19,7 @@ from evalsvc.inputs.items.reading import read_items
 from evalsvc.inputs.items.schedule import Places, by_frequency, by_item
 from evalsvc.inputs.items.storage import load_items, load_media, store_items
 from evalsvc.inputs.suites import Suite
+from evalsvc.metrics.devices import staged
 from evalsvc.metrics.lazy_torch import torch
 from evalsvc.plugins.interfaces import HasLabels
 from evalsvc.plugins.items import Column, ItemBatch, Usage
@@ -156,14 +157,14 @@ def request_of(context: EvaluationContext, spec: EvaluationSpec, start: int, sto
     rows, draws = places_of(context, spec, start, stop)
     items, numbers = every.taken(rows), torch.from_numpy(draws)
     return SampleRequest(
-        seeds=item_seeds(spec.seed, torch.from_numpy(items.hashes), numbers).to(device),
-        indices=indices.to(device),
+        seeds=staged(item_seeds(spec.seed, torch.from_numpy(items.hashes), numbers), device),
+        indices=staged(indices, device),
         device=device,
         prompts=items.prompts,
-        labels=None if items.labels is None else torch.from_numpy(items.labels).to(device),
+        labels=None if items.labels is None else staged(torch.from_numpy(items.labels), device),
         sources=_sources_of(context, suite, items),
         item_ids=items.ids,
-        draws=numbers.to(device),
+        draws=staged(numbers, device),
     )
 
 
@@ -190,7 +191,7 @@ def item_batch(
         ids=items.ids,
         draws=numbers,
         prompts=items.prompts if "prompt" in reads else (),
-        labels=torch.from_numpy(items.labels).to(context.device)
+        labels=staged(torch.from_numpy(items.labels), context.device)
         if "label" in reads and items.labels is not None
         else None,
         sources=_sources_of(context, spec.suite, items) if "source" in reads else None,

@@ -66,7 +66,8 @@ class Placement:
         """The result of ``work``, which is tried again in less memory where that runs out."""
         if not self.is_active:
             return work(dict)
-        for place in (self._placed, dict) if self._keeps else (dict,):
+        places: tuple[Place, ...] = (self._placed, dict) if self._keeps else (dict,)
+        for place in places:
             try:
                 with working_on(self.device):
                     return work(place)
@@ -85,7 +86,7 @@ class Placement:
     def _placed(self, arguments: Arguments) -> Arguments:
         found = {name: each for name, each in arguments.items() if name in MATRICES and isinstance(each, np.ndarray)}
         missing = {id(each): each for each in found.values() if id(each) not in self._uploaded}
-        if not self._fits(sum(each.nbytes for each in missing.values())):
+        if missing and not self._fits(sum(each.nbytes for each in missing.values())):
             return arguments
         for key, array in missing.items():
             copy = self._copy(array)

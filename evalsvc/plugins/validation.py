@@ -140,7 +140,8 @@ def on_host(extractor: Extractor, output: str, array: Float32[Tensor, "n d"]) ->
 
 def _outputs_by_size(extractor: Extractor, samples: MixedImages, who: str) -> dict[str, Float32[Tensor, "n d"]]:
     where, results = zip(*((rows, outputs(extractor, images)) for rows, images in samples.by_size()), strict=True)
-    order, found = torch.cat(where).argsort(), {}
+    order = torch.cat(where).argsort()
+    found: dict[str, Tensor] = {}
     for output, first in results[0].items():
         for array in results:
             same_width(f"{who}: {output}", first.shape[1], array[output])
