@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 
 from jaxtyping import Float, Int64
 
+from evalsvc.core.batching import out_of_memory
 from evalsvc.core.errors import first_line
 from evalsvc.metrics.lazy_torch import torch
 from evalsvc.plugins import rng_kernel
@@ -48,6 +49,11 @@ def philox(
     return c0, c1 & _MASK, c2, c3 & _MASK
 
 
+def with_float64(device: torch.device) -> torch.device:
+    """The device, or the CPU in place of one of a kind that lacks float64, as Apple's does."""
+    return device if device.type in ("cpu", "cuda") else torch.device("cpu")
+
+
 def uniform(seeds: Int64[Tensor, " n"], *shape: int, stream: int = 0) -> Float[Tensor, "n ..."]:
     """Float32 uniforms in the open interval (0, 1), one row of ``shape`` per seed."""
     return _drawn("uniform", seeds, range(stream, stream + 1), shape)[0]
@@ -66,8 +72,8 @@ def normals(seeds: Int64[Tensor, " n"], *shape: int, streams: range) -> Float[Te
 def _drawn(
     law: rng_kernel.Law, seeds: Int64[Tensor, " n"], streams: range, shape: tuple[int, ...]
 ) -> Float[Tensor, "s n ..."]:
-    if seeds.device.type not in ("cpu", "cuda"):
-        return _drawn(law, seeds.cpu(), streams, shape).to(seeds.device)
+    if seeds.device != (device := with_float64(seeds.device)):
+        return _drawn(law, seeds.to(device), streams, shape).to(seeds.device)
     count = math.prod(shape)
     even = count + count % 2
     if seeds.device.type == "cuda" and (kernel := _kernel(law, seeds.device)):
@@ -89,6 +95,8 @@ def _kernel(law: rng_kernel.Law, device: torch.device) -> Callable[[Tensor, Tens
         farthest = int((right.view(torch.int32) - given.view(torch.int32)).abs().max())
         reason = "it gives other numbers" if farthest > (law == "normal") else ""
     except Exception as error:  # of the compiler, the driver, or another version of torch
+        if out_of_memory(error):
+            raise
         reason = first_line(error)
     if reason:
         log.warning("random numbers on %s are drawn without the fused kernel, which is slower: %s", device, reason)

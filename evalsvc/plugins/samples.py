@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, TypeAlias
 
 from jaxtyping import Float, Int64, UInt8
@@ -70,6 +70,13 @@ class SampleRequest:
             item_ids=tuple(self.item_ids[i] for i in places) if self.item_ids else (),
             draws=None if self.draws is None else self.draws[places],
         )
+
+    def with_float64(self) -> SampleRequest:
+        """The request on its device, or on the CPU in place of a device of a kind that lacks float64."""
+        device = rng.with_float64(self.device)
+        seeds, indices = self.seeds.to(device), self.indices.to(device)
+        labels, draws = (None if each is None else each.to(device) for each in (self.labels, self.draws))
+        return replace(self, device=device, seeds=seeds, indices=indices, labels=labels, draws=draws)
 
     def normal(self, *shape: int, stream: int = 0) -> Float[Tensor, "n ..."]:
         """Standard normals (n, *shape), float32 on the device; each ``stream`` is independent of the others."""

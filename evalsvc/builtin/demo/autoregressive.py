@@ -69,9 +69,11 @@ class Autoregressive:
 
     def sample(self, request: SampleRequest) -> Images:
         """Sample pixel by pixel from the conditional probabilities."""
+        request = request.with_float64()
         return Images(gray(self.model.levels(request.uniform(PIXELS).double())))
 
     def nll(self, items: Samples, request: SampleRequest) -> NegativeLogLikelihood:
         """Exact negative log-likelihood of gray 8 x 8 images; deterministic."""
+        request = request.with_float64()
         nats = self.model.nats(levels_of(items).to(request.device))
         return NegativeLogLikelihood(nats, PIXELS, "exact")

@@ -30,10 +30,12 @@ class ConditionalFlow:
 
     def sample(self, request: SampleRequest) -> Images:
         """Map standard normals through the inverse flow of each label."""
+        request = request.with_float64()
         return Images(gray(self.model.levels(request.normal(PIXELS).double(), one_hot_labels(request).double())))
 
     def nll(self, items: Samples, request: SampleRequest) -> NegativeLogLikelihood:
         """Negative log-density of gray 8 x 8 images given their labels: an upper bound in expectation."""
+        request = request.with_float64()
         levels, u = levels_of(items).to(request.device), request.uniform(PIXELS).double()
         return NegativeLogLikelihood(
             self.model.nats(levels, u, one_hot_labels(request).double()), PIXELS, "upper_bound"

@@ -57,5 +57,6 @@ class ConditionalGAN:
 
     def sample(self, request: SampleRequest) -> Images:
         """One forward pass of the generator."""
+        request = request.with_float64()
         images = self.generator(request.normal(LATENT), one_hot_labels(request))
         return Images.from_signed(images.view(-1, 1, SIDE, SIDE))

@@ -156,11 +156,13 @@ class DDPM:
 
     def sample(self, request: SampleRequest) -> Images:
         """Denoise in fifty steps."""
+        request = request.with_float64()
         x = self.model.sample(request.normals(PIXELS, streams=range(STEPS + 1)))
         return Images.from_signed(x.view(-1, 1, SIDE, SIDE))
 
     def nll(self, items: Samples, request: SampleRequest) -> NegativeLogLikelihood:
         """Variational bound of gray 8 x 8 images with one draw of noise per step: an upper bound in expectation."""
+        request = request.with_float64()
         levels = levels_of(items).to(request.device)
         nats = self.model.bound(levels, request.normals(PIXELS, streams=range(STEPS + 1)))
         return NegativeLogLikelihood(nats, PIXELS, "upper_bound")

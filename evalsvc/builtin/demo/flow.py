@@ -136,9 +136,11 @@ class Flow:
 
     def sample(self, request: SampleRequest) -> Images:
         """Map standard normals through the inverse flow."""
+        request = request.with_float64()
         return Images(gray(self.model.levels(request.normal(PIXELS).double())))
 
     def nll(self, items: Samples, request: SampleRequest) -> NegativeLogLikelihood:
         """Negative log-density of gray 8 x 8 images, dequantized once: an upper bound in expectation."""
+        request = request.with_float64()
         nats = self.model.nats(levels_of(items).to(request.device), request.uniform(PIXELS).double())
         return NegativeLogLikelihood(nats, PIXELS, "upper_bound")

@@ -57,4 +57,5 @@ class GAN:
 
     def sample(self, request: SampleRequest) -> Images:
         """One forward pass of the generator."""
+        request = request.with_float64()
         return Images.from_signed(self.generator(request.normal(LATENT)).view(-1, 1, SIDE, SIDE))

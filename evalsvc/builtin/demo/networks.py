@@ -14,6 +14,7 @@ from torch.nn import functional as F
 from evalsvc.builtin.demo.digits import CLASSES, LEVELS, signed
 from evalsvc.core.errors import InputError
 from evalsvc.inputs.checkpoints import Checkpoint, load_into
+from evalsvc.plugins.rng import with_float64
 from evalsvc.plugins.samples import SampleRequest
 
 M = TypeVar("M", bound=nn.Module)
@@ -28,9 +29,9 @@ def mlp(*sizes: int, activation: Callable[[], nn.Module] = nn.SiLU, dropout: flo
 
 
 def loaded(model: M, checkpoint: Checkpoint, device: torch.device) -> M:
-    """The model with the checkpoint's weights, on the device and in evaluation mode."""
+    """The model with the checkpoint's weights, for evaluation, on the device or on the CPU if that lacks float64."""
     load_into(model, checkpoint)
-    return model.to(device).eval().requires_grad_(False)
+    return model.to(with_float64(device)).eval().requires_grad_(False)
 
 
 def one_hot_labels(request: SampleRequest) -> Float[Tensor, "n 10"]:

@@ -52,9 +52,11 @@ class VAE:
 
     def sample(self, request: SampleRequest) -> Images:
         """Decoded standard normals."""
+        request = request.with_float64()
         return Images.from_signed(self.model.decode(request.normal(LATENT)).view(-1, 1, SIDE, SIDE))
 
     def nll(self, items: Samples, request: SampleRequest) -> NegativeLogLikelihood:
         """Negative ELBO of gray 8 x 8 images, with one draw of the latents each: an upper bound in expectation."""
+        request = request.with_float64()
         nats = self.model.bound(levels_of(items).to(request.device), request.normal(LATENT))
         return NegativeLogLikelihood(nats.double(), PIXELS, "upper_bound")

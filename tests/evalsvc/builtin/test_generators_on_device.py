@@ -15,7 +15,7 @@ from evalsvc.builtin.demo.digits import splits
 from evalsvc.builtin.global_generators import seeded
 from evalsvc.inputs.checkpoints import Checkpoint
 from evalsvc.plugins import validation
-from evalsvc.plugins.interfaces import GeneratorInfo, NegativeLogLikelihood
+from evalsvc.plugins.interfaces import GeneratorInfo, Likelihood, NegativeLogLikelihood
 from evalsvc.plugins.registry import PluginKind, Plugins
 from evalsvc.plugins.samples import Images, SampleRequest
 from tests.evalsvc import diffusion_pipelines as tiny
@@ -190,6 +190,20 @@ def test_likelihoods_on_a_device_are_those_of_the_cpu(opened, fast, family):
         nats = validation.nll(generator, family, items, asked(device.device)).nats.cpu()
     torch.testing.assert_close(nats, right, rtol=1e-6, atol=0)
     assert device.synchronizations.total() <= 3
+
+
+@pytest.mark.filterwarnings("ignore:PyTorch was compiled without cuDNN")
+@pytest.mark.parametrize("case", [*DEMO, "latents and labels", "a recurrent network"])
+def test_on_a_device_without_float64_samples_and_likelihoods_are_those_of_the_cpu_too(opened, case):
+    items, right = Images(splits()[1].pixels[:N]), opened(case, CPU)
+    expected = flat(validation.sample(right, asked(CPU)).samples)
+    with PretendedDevice("mps") as device:
+        generator = opened(case, device.device)
+        drawn = flat(validation.sample(generator, asked(device.device)).samples)
+        if isinstance(generator, Likelihood):
+            nats = validation.nll(generator, case, items, asked(device.device)).nats.cpu()
+            assert torch.equal(nats, validation.nll(right, case, items, asked(CPU)).nats)
+    assert (drawn - expected).abs().max() <= (0 if case in DEMO else 1)
 
 
 class Fast:

@@ -110,6 +110,17 @@ def test_where_the_kernel_fails_operators_draw_and_the_log_says_so_once(monkeypa
     assert all(torch.equal(each, SampleRequest.of(7, 0, 5).normal(9)) for each in drawn)
 
 
+def test_a_full_device_does_not_count_against_the_kernel(monkeypatch):
+    full = mock.Mock(side_effect=torch.OutOfMemoryError("CUDA out of memory"))
+    monkeypatch.setattr(torch.cuda.jiterator, "_create_jit_fn", lambda source: full)
+    rng._kernel.cache_clear()
+    with pretended() as device:
+        for _ in range(2):
+            with pytest.raises(torch.OutOfMemoryError):
+                SampleRequest.of(7, 0, 5, device.device).normal(9)
+    assert full.call_count == 2
+
+
 def test_a_device_without_float64_has_the_numbers_of_the_cpu():
     with pretended("mps") as device:
         request, right = SampleRequest.of(7, 0, 5, device.device), SampleRequest.of(7, 0, 5)
