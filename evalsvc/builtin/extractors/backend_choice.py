@@ -133,7 +133,8 @@ def _machine(device: torch.device) -> list[Any]:
     """Facts about this machine that may change the fastest candidate or its results."""
     if device.type != "cpu":
         name = torch.cuda.get_device_name(device) if device.type == "cuda" else platform.machine()
-        return [device.type, name, torch.__version__, torch.version.cuda, torch.backends.cudnn.version()]
+        cudnn: int | None = torch.backends.cudnn.version()  # type: ignore[no-untyped-call]
+        return [device.type, name, torch.__version__, torch.version.cuda, cudnn]
     return [
         platform.processor(),  # often empty on Linux
         platform.machine(),
