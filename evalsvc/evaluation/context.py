@@ -9,6 +9,7 @@ from evalsvc.core.batching import Batches
 from evalsvc.core.cards import Card
 from evalsvc.core.cost import Meter
 from evalsvc.core.errors import InputError, first_line
+from evalsvc.core.forks import keep_garbage_in_forks
 from evalsvc.core.settings import Settings
 from evalsvc.inputs.content_watch import ContentWatch
 from evalsvc.inputs.items.item_set import ItemSet
@@ -50,6 +51,7 @@ class EvaluationContext:
         batch_size: int = 250,
         progress: Progress = silent,
     ) -> None:
+        keep_garbage_in_forks()
         self.database = Database(settings.database)
         self.artifacts = open_artifacts(settings)
         self.kept_bytes = int(settings.kept_samples)
