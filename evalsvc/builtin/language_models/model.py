@@ -11,6 +11,7 @@ from typing import Any, Literal, get_args
 import torch
 
 from evalsvc.builtin.language_models.adapters import apply_adapter, base_of, require_same_tokens
+from evalsvc.builtin.language_models.attention import use_fused_kernel
 from evalsvc.builtin.language_models.gguf import converted
 from evalsvc.builtin.pretrained import from_hub, open_pretrained, open_tokenizer
 from evalsvc.core.digests import digest_json, digest_path
@@ -99,6 +100,7 @@ class LanguageModel:
             require_same_tokens(tokenizer.get_vocab(), of_base.get_vocab(), adapter, who)
             if not _tokenize_alike(of_base, tokenizer):
                 folder = adapter
+        use_fused_kernel(network, network.device if passed else device)
         files = [folder / name for name in TOKENIZER_FILES if (folder / name).is_file()]
         return cls(
             name=path.name,

@@ -131,11 +131,11 @@ def test_likelihoods_are_those_of_the_cpu_and_wait_once(folders, kind):
 
 
 def test_documents_are_scored_with_one_wait_and_memory_that_runs_out_halves_the_budget(folders, monkeypatch):
-    masks, attention = [], torch.nn.functional.scaled_dot_product_attention
+    kernels, attention = [], torch.nn.functional.scaled_dot_product_attention
 
-    def seen(*given, attn_mask=None, **options):
-        masks.append((attn_mask, options["is_causal"]))
-        return attention(*given, attn_mask=attn_mask, **options)
+    def seen(query, key, value, attn_mask=None, **options):
+        kernels.append((attn_mask, options["is_causal"], query.shape == key.shape, "enable_gqa" in options))
+        return attention(query, key, value, attn_mask=attn_mask, **options)
 
     expected = LikelihoodExtractor(folders("llama"), window=16).extract(TEXTS * 12)["nll"]
     with pretended() as device:
@@ -143,7 +143,8 @@ def test_documents_are_scored_with_one_wait_and_memory_that_runs_out_halves_the_
         monkeypatch.setattr(torch.nn.functional, "scaled_dot_product_attention", seen)
         device.forget()
         assert extractor.extract(TEXTS * 12)["nll"] == pytest.approx(expected, rel=1e-6)
-        assert masks == [(None, True)] * 2, "kernels of causal attention, without a mask"
+        # The kernel of causal attention in float32 takes no mask, and as many heads of keys as of queries.
+        assert kernels == [(None, True, True, False)] * 2
         assert waits(device) == {"to host": 1, "item": 1}
         before = extractor._scorer._budget.tokens
         device.largest = 60_000  # bytes: the embeddings fit, the logits of all tokens do not
