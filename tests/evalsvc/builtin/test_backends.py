@@ -61,7 +61,7 @@ def test_a_forked_process_may_free_a_network_of_openvino(network):
     backend(network.probe)
     if (child := os.fork()) == 0:
         resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-        signal.alarm(30)  # what waits for a thread that does not exist waits for ever
+        signal.alarm(30)  # waiting for a thread that does not exist has no end
         del backend
         os._exit(0)
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
