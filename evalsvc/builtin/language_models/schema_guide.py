@@ -11,6 +11,7 @@ from torch import Tensor
 
 from evalsvc.builtin.language_models.model import LanguageModel
 from evalsvc.core.errors import InputError
+from evalsvc.metrics.devices import staged
 
 
 class SchemaGuide:
@@ -46,9 +47,9 @@ class SchemaGuide:
 
     def mask(self, logits: Float[Tensor, "n v"], states: Mapping[int, Any]) -> Float[Tensor, "n v"]:
         """The logits with minus infinity for impossible tokens, in the rows that have a state."""
-        logits = logits.clone()
+        possible = torch.ones(logits.shape, dtype=torch.bool)
         for row, state in states.items():
-            allowed = torch.frombuffer(bytearray(state.compute_logit_bias()), dtype=torch.uint8) > 0
-            logits[row, len(allowed) :] = -torch.inf
-            logits[row, : len(allowed)].masked_fill_(~allowed.to(logits.device)[: logits.shape[1]], -torch.inf)
-        return logits
+            allowed = torch.frombuffer(bytearray(state.compute_logit_bias()), dtype=torch.uint8)[: logits.shape[1]] > 0
+            possible[row] = False
+            possible[row, : len(allowed)] = allowed
+        return logits.masked_fill(~staged(possible, logits.device), -torch.inf)

@@ -98,8 +98,9 @@ def test_greedy_and_guided_texts_are_those_of_the_cpu(folders, decoding):
 def test_an_apple_device_chooses_tokens_on_the_host_which_has_float64(folders):
     request = SampleRequest.of(3, 0, 3)
     expected = opened(folders("llama"), CPU, **SAMPLED).sample(request)
-    with pretended("mps"):
-        drawn = opened(folders("llama"), torch.device("mps", 0), **SAMPLED).sample(request)
+    with pretended("mps") as device:
+        request = SampleRequest.of(3, 0, 3, device.device)
+        drawn = opened(folders("llama"), device.device, **SAMPLED).sample(request)
     assert drawn.samples == expected.samples
 
 
