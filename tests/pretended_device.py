@@ -144,6 +144,8 @@ class PretendedDevice(TorchFunctionMode):
         """By kind and call site: what waits for the device."""
         self.copies: Counter[tuple[str, str]] = Counter()
         """By direction (``to device``, ``to host``) and call site."""
+        self.blocking_uploads: Counter[str] = Counter()
+        """By call site: copies to the device that are not ``non_blocking``, for which CUDA waits."""
         self.tf32: Counter[tuple[str, str]] = Counter()
         """By operator and call site: float32 operators that were allowed to compute in TF32."""
         self.full_float32: Counter[tuple[str, str]] = Counter()
@@ -167,6 +169,7 @@ class PretendedDevice(TorchFunctionMode):
         for counts in (
             self.synchronizations,
             self.copies,
+            self.blocking_uploads,
             self.tf32,
             self.full_float32,
             self.nondeterministic,
@@ -356,6 +359,7 @@ class PretendedDevice(TorchFunctionMode):
         if self.is_mine(kwargs.get("device")) and name not in ("to", "get_device_module", "device"):
             if name in ("tensor", "as_tensor", "new_tensor"):
                 self.copies["to device", _site()] += 1
+                self.blocking_uploads[_site()] += 1
             kwargs["device"] = torch.device("cpu")
             with torch._C.DisableTorchFunction(), self._own_generator(drawn=name in DRAWS):
                 return tree_map(self.wrap, func(*tree_map(_unwrapped, args), **tree_map(_unwrapped, kwargs)))
@@ -437,6 +441,8 @@ class PretendedDevice(TorchFunctionMode):
             if from_here:
                 assert not kwargs.get("non_blocking"), f"{_site()} does not wait for what it copies to the host"
                 self._synchronized("to host")
+            elif not kwargs.get("non_blocking"):
+                self.blocking_uploads[_site()] += 1
         with torch._C.DisableTorchFunction():
             result = inner.to(dtype=dtype or inner.dtype, **options)
         if from_here and to_here and result is inner:

@@ -83,6 +83,7 @@ def waits(spec, opened, batch):
         context = opened("cuda", batch)
         device.forget()
         found = arrays(spec, context)
+        assert device.blocking_uploads.total() == 1  # the weights
         return found, Counter({site: times for (_, site), times in device.synchronizations.items()})
 
 
