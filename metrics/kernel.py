@@ -142,7 +142,8 @@ class _InOnePass(Visitor[Score]):
         units: Units,
     ) -> None:
         self.draws, self.biased, self.units = draws, biased, units
-        of_x, of_y = (KernelSet.of(z, kernel, drawn) for z, drawn in zip((x, y), draws or (None, None), strict=True))
+        drawn = draws or (None, None)
+        of_x, of_y = KernelSet.of(x, kernel, drawn[0]), KernelSet.of(y, kernel, drawn[1])
         self.sums: dict[Side, Within] = {"reference": Within(of_y), "generated": Within(of_x)}
         self.crossed = Across(of_y, of_x, units.halves)
 

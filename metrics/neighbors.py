@@ -205,7 +205,7 @@ def _settle(
     lower, indices = nearest.keys.double(), nearest.indices
     listed = indices >= 0
     upper = torch.where(listed, lower + x.slack[:, None] + y.slack[indices], torch.inf)
-    wanted = listed & (lower <= upper.kthvalue(k, dim=1, keepdim=True).values)
+    wanted = listed & (lower <= upper.topk(k, dim=1, largest=False).values[:, -1:])
     squared = torch.full_like(lower, torch.inf)
     if last_only:
         nearer = upper < lower[:, k - 1, None]

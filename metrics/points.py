@@ -23,7 +23,10 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Points:
-    """The rows of ``raw`` seen from ``center`` in units of ``1 / scale``; ``low`` and ``slack`` carry the error."""
+    """The rows of ``raw`` seen from ``center`` in units of ``1 / scale``; ``low`` and ``slack`` carry the error.
+
+    ``raw`` may be on the host where everything else is on a device.
+    """
 
     raw: Float[Tensor, "n d"]
     center: Float[Tensor, " d"]
