@@ -13,6 +13,7 @@ from benchmarks.gpu.lines import DiffersError, Lines
 from evalsvc.builtin.extractors.batches import Pieces
 from evalsvc.metrics.functional import kernel_distance
 from evalsvc.plugins import rng
+from evalsvc.plugins.rng_kernel import Law
 
 Switch = Callable[[], AbstractContextManager[None]]
 FULL = 2e-6
@@ -52,11 +53,13 @@ def check_switches(lines: Lines, device: torch.device) -> None:
 
 
 def check_noise(lines: Lines, device: torch.device, count: int) -> None:
-    """Write the lines of words, uniforms and normals."""
+    """Write the lines of words, uniforms and normals, and whether the kernel draws them."""
     seeds = rng.sample_seeds(7, 0, 500)
     lines.check("noise", "seeds", lambda: _bits(seeds, rng.seeds_at(7, torch.arange(500, device=device))))
     lines.check("noise", "uniforms", lambda: _bits(rng.uniform(seeds, count), rng.uniform(seeds.to(device), count)))
     lines.check("noise", "normals", lambda: _normals(seeds, device, count))
+    if device.type == "cuda":
+        lines.check("noise", "one kernel draws", lambda: _fused(device))
 
 
 def _product(device: torch.device, switch: Switch) -> str:
@@ -111,6 +114,13 @@ def _normals(seeds: torch.Tensor, device: torch.device, count: int) -> str:
     if steps > 1:
         raise DiffersError(said)
     return said
+
+
+def _fused(device: torch.device) -> str:
+    laws: tuple[Law, ...] = ("uniform", "normal")
+    if missing := [law for law in laws if rng.fused(law, device) is None]:
+        raise DiffersError(f"single operators draw {' and '.join(missing)} numbers: the log says why")
+    return "uniform and normal numbers"
 
 
 def _steps(a: torch.Tensor, b: torch.Tensor) -> int:

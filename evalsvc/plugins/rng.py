@@ -76,7 +76,7 @@ def _drawn(
         return _drawn(law, seeds.to(device), streams, shape).to(seeds.device)
     count = math.prod(shape)
     even = count + count % 2
-    if seeds.device.type == "cuda" and (kernel := _kernel(law, seeds.device)):
+    if seeds.device.type == "cuda" and (kernel := fused(law, seeds.device)):
         parts = [kernel(seeds, _counted(streams, seeds.device), even)]
     else:
         size = max(1, _MOST // max(1, len(seeds) * count))
@@ -86,13 +86,13 @@ def _drawn(
 
 
 @functools.cache
-def _kernel(law: rng_kernel.Law, device: torch.device) -> Callable[[Tensor, Tensor, int], Tensor] | None:
+def fused(law: rng_kernel.Law, device: torch.device) -> Callable[[Tensor, Tensor, int], Tensor] | None:
     """The kernel on a device, if it gives there what the operators give, normals to one unit in the last place."""
     seeds = torch.arange(64, device=device) * 0x1020304050607
     streams, kernel = _counted(range(2**31, 2**33, 2**31), device), rng_kernel.kernel(law)
     try:
         right, given = _PLAIN[law](seeds, streams, 130), kernel(seeds, streams, 130)
-        farthest = int((right.view(torch.int32) - given.view(torch.int32)).abs().max())
+        farthest = int((right.view(torch.int32).long() - given.view(torch.int32)).abs().max())
         reason = "it gives other numbers" if farthest > (law == "normal") else ""
     except Exception as error:  # of the compiler, the driver, or another version of torch
         if out_of_memory(error):
@@ -109,8 +109,8 @@ def _counted(streams: range, device: torch.device) -> Int64[Tensor, " s"]:
 
 def _words(
     seeds: Int64[Tensor, " n"], streams: Int64[Tensor, " s"], count: int
-) -> tuple[Int64[Tensor, "s n count/2"], Int64[Tensor, "s n count/2"]]:
-    """The words at even and at odd places of ``count``."""
+) -> tuple[Int64[Tensor, "s n pairs"], Int64[Tensor, "s n pairs"]]:
+    """The words at even and at odd places of ``count``, which is even."""
     blocks = torch.arange(-(-count // 4), device=seeds.device)
     streams = streams[:, None, None]
     key = ((seeds & _MASK)[:, None], (seeds >> 32)[:, None])

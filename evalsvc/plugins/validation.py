@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, nullcontext, redirect_stdout
+from contextlib import AbstractContextManager, contextmanager, nullcontext, redirect_stdout
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -199,7 +199,8 @@ def nll(generator: Likelihood, who: str, items: Samples, request: SampleRequest)
 @contextmanager
 def _computing(device: torch.device) -> Iterator[None]:
     """Compute float32 in full, without gradients; ``"cuda"`` without a number is this device."""
-    current = torch.cuda.device(device) if device.type == "cuda" else nullcontext()
+    on_cuda = device.type == "cuda"
+    current: AbstractContextManager[object] = torch.cuda.device(device) if on_cuda else nullcontext()
     with torch.inference_mode(), full_precision(), current:
         yield
 

@@ -53,9 +53,9 @@ def compiled(tmp_path_factory):
 def fused(compiled, monkeypatch):
     """torch builds the kernel, as on CUDA."""
     monkeypatch.setattr(torch.cuda.jiterator, "_create_jit_fn", lambda source: compiled[source])
-    rng._kernel.cache_clear()
+    rng.fused.cache_clear()
     yield
-    rng._kernel.cache_clear()
+    rng.fused.cache_clear()
 
 
 def far(x, y):
@@ -101,10 +101,10 @@ def test_a_draw_on_cuda_is_a_few_operators_of_which_none_waits(fused, draw):
 )
 def test_where_the_kernel_fails_operators_draw_and_the_log_says_so_once(monkeypatch, caplog, broken, reason):
     monkeypatch.setattr(torch.cuda.jiterator, "_create_jit_fn", lambda source: broken)
-    rng._kernel.cache_clear()
+    rng.fused.cache_clear()
     with pretended() as device, caplog.at_level(logging.WARNING):
         drawn = [SampleRequest.of(7, 0, 5, device.device).normal(9).cpu() for _ in range(2)]
-    rng._kernel.cache_clear()
+    rng.fused.cache_clear()
     (message,) = caplog.messages
     assert message.endswith(f"which is slower: {reason}")
     assert all(torch.equal(each, SampleRequest.of(7, 0, 5).normal(9)) for each in drawn)
@@ -113,7 +113,7 @@ def test_where_the_kernel_fails_operators_draw_and_the_log_says_so_once(monkeypa
 def test_a_full_device_does_not_count_against_the_kernel(monkeypatch):
     full = mock.Mock(side_effect=torch.OutOfMemoryError("CUDA out of memory"))
     monkeypatch.setattr(torch.cuda.jiterator, "_create_jit_fn", lambda source: full)
-    rng._kernel.cache_clear()
+    rng.fused.cache_clear()
     with pretended() as device:
         for _ in range(2):
             with pytest.raises(torch.OutOfMemoryError):
