@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import sys
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from typing import Any
 
@@ -17,7 +17,10 @@ _LEAVES = ("cuda.matmul", "cudnn.conv", "cudnn.rnn", "mkldnn.matmul", "mkldnn.co
 """Settings of ``torch.backends`` (torch 2.9 and later) that decide how float32 is computed; others are inherited."""
 _FULL = ("none", "ieee")
 _lock = threading.Lock()
-_holders = _fast_holders = 0
+_holders = 0
+_TF32 = {"cudnn": ("cudnn.conv", "cudnn.rnn"), "cuda.matmul": ("cuda.matmul",)}
+"""Switches of TensorFloat-32 on CUDA devices, with their leaves."""
+_fast_holders = dict.fromkeys(_TF32, 0)
 _put_back: Callable[[], None]
 
 
@@ -48,27 +51,28 @@ def full_precision() -> Iterator[None]:
 
 
 @contextmanager
-def tensor_float32() -> Iterator[None]:
-    """TensorFloat-32 products and convolutions on CUDA devices, for a network whose protocol says so.
+def tensor_float32(*, products: bool = True) -> Iterator[None]:
+    """TensorFloat-32 convolutions on CUDA devices, and ``products``, for a network whose protocol says so.
 
     Whatever the switches say, and within :func:`full_precision` too, which it is after the last holder again. Torch
     has no switch for one thread: meanwhile other threads of the process compute so on CUDA devices as well.
     """
-    global _fast_holders
+    switches = list(_TF32) if products else ["cudnn"]
     with full_precision():
         torch = sys.modules["torch"]
         with _lock:
-            if _fast_holders == 0:
-                torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = True
-            _fast_holders += 1
+            for switch in switches:
+                _fast_holders[switch] += 1
+                _leaf(torch, switch).allow_tf32 = True
         try:
             yield
         finally:
             with _lock:
-                _fast_holders -= 1
-                if _fast_holders == 0:
-                    torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = False
-                    _complete(torch)
+                for switch in switches:
+                    _fast_holders[switch] -= 1
+                    if _fast_holders[switch] == 0:
+                        _leaf(torch, switch).allow_tf32 = False
+                        _complete(torch, _TF32[switch])
 
 
 def _set(torch: Any) -> Callable[[], None]:
@@ -81,7 +85,7 @@ def _set(torch: Any) -> Callable[[], None]:
         torch.set_float32_matmul_precision("highest")
     if tf32 is not None:
         cudnn.allow_tf32 = False
-    _complete(torch)
+    _complete(torch, _LEAVES)
 
     def put_back() -> None:
         cudnn.benchmark = benchmark
@@ -99,10 +103,10 @@ def _set(torch: Any) -> Callable[[], None]:
     return put_back
 
 
-def _complete(torch: Any) -> None:
-    """Full precision of every leaf that is still another, as inherited ones are."""
+def _complete(torch: Any, leaves: Sequence[str]) -> None:
+    """Full precision of the leaves that are still another, as inherited ones are."""
     for leaf, found in _precisions(torch).items():
-        if found not in _FULL:
+        if leaf in leaves and found not in _FULL:
             _leaf(torch, leaf).fp32_precision = "ieee"
 
 
@@ -123,5 +127,6 @@ def _precisions(torch: Any) -> dict[str, str]:
 
 def _leaf(torch: Any, name: str) -> Any:
     backend, _, operation = name.partition(".")
-    leaf = getattr(getattr(torch.backends, backend, None), operation, None)
+    found = getattr(torch.backends, backend, None)
+    leaf = getattr(found, operation, None) if operation else found
     return leaf if hasattr(leaf, "fp32_precision") else None

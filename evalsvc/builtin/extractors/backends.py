@@ -10,9 +10,9 @@ import copy
 import io
 import warnings
 from collections.abc import Callable
-from contextlib import nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
-from functools import cache
+from functools import cache, partial
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
 import torch
@@ -20,6 +20,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from evalsvc.builtin.extractors.backend_choice import Backend, Run, artifacts, choose, installed
+from evalsvc.builtin.extractors.split_convolutions import split
 from evalsvc.core.errors import InputError
 from evalsvc.metrics.full_precision import full_precision, tensor_float32
 
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
 
 Precision = Literal["float32", "tf32", "bfloat16", "float16"]
 
+NAMES = ("torch", "compile", "split", "openvino", "onnxruntime")
 PARTS = 4
 """Size of the parts of OpenVINO's batches: the activations of four images fit into the cache."""
 _OPENVINO_PRECISION = {"float32": "f32", "bfloat16": "bf16", "float16": "f16"}
@@ -55,8 +57,8 @@ def open_backend(name: str, network: Network, device: torch.device, precision: P
         raise InputError(f"precision 'tf32' is computed by CUDA devices only (got {device}): use float32 or bfloat16")
     if name == "auto":
         name = _chosen(network, device) if precision == "float32" else "torch"
-    elif name not in ("torch", "compile", "openvino", "onnxruntime"):
-        raise InputError(f"there is no backend {name!r}; available are auto, torch, compile, openvino and onnxruntime")
+    elif name not in NAMES:
+        raise InputError(f"there is no backend {name!r}; available are auto, {', '.join(NAMES)}")
     opened = _open(name, network, device, precision)
     return replace(opened, name="torch") if name == "contiguous" else opened  # one engine, which stored features name
 
@@ -72,6 +74,10 @@ def _chosen(network: Network, device: torch.device) -> str:
 
 
 def _open(name: str, network: Network, device: torch.device, precision: Precision) -> Backend:
+    if name == "split" and (device.type != "cuda" or precision != "float32"):
+        raise InputError(
+            f"backend 'split' computes float32 on CUDA devices only (got {precision} on {device}): use 'torch'"
+        )
     if name in ("openvino", "onnxruntime"):
         if device.type != "cpu":
             raise InputError(f"backend {name!r} requires the CPU: use 'torch' or 'compile' on {device}")
@@ -92,6 +98,10 @@ def _open(name: str, network: Network, device: torch.device, precision: Precisio
 def _torch(name: str, network: Network, device: torch.device, precision: Precision) -> Run:
     dtype = torch.float32 if precision == "tf32" else getattr(torch, precision)
     module = network.prepare(copy.deepcopy(network.module)).to(device, dtype)
+    module = split(module) if name == "split" else module
+    arithmetic: Callable[[], AbstractContextManager[None]] = nullcontext
+    if precision == "tf32" or name == "split":
+        arithmetic = partial(tensor_float32, products=name != "split")
     images = network.probe.ndim == 4 and name != "contiguous"
     layout = torch.channels_last if images else torch.contiguous_format
     module = module.to(memory_format=layout).eval()  # type: ignore[call-overload]
@@ -102,7 +112,7 @@ def _torch(name: str, network: Network, device: torch.device, precision: Precisi
         x = x.to(device, dtype).contiguous(memory_format=layout)
         if name == "compile":  # for batches of any size; Inception does not compile with dynamic image sizes
             torch._dynamo.maybe_mark_dynamic(x, 0)
-        with tensor_float32() if precision == "tf32" else nullcontext():
+        with arithmetic():
             outputs = forward(x)
         return tuple(output.float() for output in outputs)
 

@@ -36,8 +36,9 @@ class InceptionV3:
     ``192``, ``sfid`` (2023, the first seven maps of Mixed_6d), ``768``, ``pool3`` (2048) and ``logits`` (1008, without
     the bias, as in the inception score); layers after the last of them are not computed.
 
-    ``backend`` is ``torch``, ``compile``, ``openvino``, ``onnxruntime``, or ``auto`` for the fastest with equal results
-    on this machine. A ``precision`` below float32 is another protocol.
+    ``backend`` is ``torch``, ``compile``, ``split`` (on CUDA), ``openvino``, ``onnxruntime``, or ``auto`` for the
+    fastest with equal results on this machine. A ``precision`` below float32 (``tf32`` on CUDA, ``bfloat16``,
+    ``float16``) is another protocol.
     """
 
     def __init__(

@@ -1,10 +1,14 @@
 """The choice of a backend on a device, and TensorFloat-32 as a protocol, on a pretended device."""
 
+import copy
 import logging
 import threading
+from collections import Counter
+from dataclasses import replace
 
 import pytest
 import torch
+from torch import nn
 
 from evalsvc.builtin.extractors import backend_choice
 from evalsvc.builtin.extractors.backend_choice import Trial, centered_error
@@ -26,10 +30,11 @@ def expected(network):
 @pytest.mark.parametrize(
     ("speeds", "errors", "chosen"),
     [
-        ((10, 12, 14), (1e-6, 1e-6, 1e-6), "contiguous"),
-        ((10, 12, 15), (1e-6, 1e-6, 1e-6), "compile"),
-        ((10, 12, 99), (1e-6, 2e-4, 2e-3), "torch"),
-        ((10, 12, 99), (1e-3, 1e-3, 1e-3), "torch"),
+        ((10, 12, 14, 17), (1e-6, 1e-6, 1e-6, 1e-6), "contiguous"),
+        ((10, 12, 15, 22), (1e-6, 1e-6, 1e-6, 1e-6), "compile"),
+        ((10, 12, 15, 23), (1e-6, 1e-6, 1e-6, 5e-6), "split"),
+        ((10, 12, 99, 99), (1e-6, 2e-4, 2e-3, 2e-4), "torch"),
+        ((10, 12, 99, 99), (1e-3, 1e-3, 1e-3, 1e-3), "torch"),
     ],
 )
 def test_the_fastest_that_agrees_is_taken_and_remembered_for_this_device(
@@ -48,10 +53,10 @@ def test_the_fastest_that_agrees_is_taken_and_remembered_for_this_device(
         for _ in range(2):
             # The layout of its arrays is not part of the name of an engine.
             assert open_backend("auto", network, device.device).name == ("torch" if chosen == "contiguous" else chosen)
-        assert tried == ["torch", "contiguous", "compile"]
+        assert tried == ["torch", "contiguous", "compile", "split"]
         monkeypatch.setattr(torch.cuda, "get_device_name", lambda *_: "another device")
         open_backend("auto", network, device.device)
-    assert len(tried) == 6
+    assert len(tried) == 8
     assert len(list((home / "artifacts" / "backends").glob("*.json"))) == 2
 
 
@@ -66,14 +71,15 @@ def test_each_layout_is_tried_on_full_batches_against_the_cpu_and_gives_its_numb
         backend_choice, "_try", lambda *given: seen.setdefault((given[0].name, len(given[1])), trial(*given))
     )
     caplog.set_level(logging.WARNING)
-    with pretended() as device:
+    monkeypatch.setitem(backend_choice.GAIN, "split", 1e9)
+    with PretendedDevice() as device:
         backend = open_backend("auto", network, device.device)
         with full_precision():
             found = backend(network.probe)
     assert (
         "backend compile does not work here and is skipped (RuntimeError: Cannot find a working triton" in caplog.text
     )
-    assert set(seen) == {("torch", 8), ("contiguous", 8)}
+    assert set(seen) == {("torch", 8), ("contiguous", 8), ("split", 8)}
     assert max(each.error for each in seen.values()) < backend_choice.TOLERANCE
     assert backend.name == "torch"
     assert all(torch.allclose(a.inner, b, atol=1e-5) for a, b in zip(found, expected(network), strict=True))
@@ -138,3 +144,32 @@ def test_after_the_last_network_in_tf32_all_is_as_it_was_found(everything, monke
         thread.join()
         assert "tf32" not in state()
     assert state() == before
+
+
+def test_split_convolutions_are_as_accurate_as_float32_and_products_stay_in_it(network):
+    class WithHead(nn.Module):
+        def __init__(self, body):
+            super().__init__()
+            self.body, self.head = body, nn.Linear(8, 8).requires_grad_(False)
+
+        def forward(self, x):
+            return (self.head(self.body(x)[0]),)
+
+    network = replace(network, module=WithHead(network.module))
+    (truth,) = (each.float() for each in copy.deepcopy(network.module).double()(network.probe.double()))
+    with PretendedDevice() as device:
+        errors = {}
+        for backend, precision in (("torch", "float32"), ("split", "float32"), ("torch", "tf32")):
+            opened = open_backend(backend, network, device.device, precision)
+            device.forget()
+            with full_precision():
+                (found,) = opened(network.probe)
+            errors[backend, precision] = centered_error(found.inner, truth)
+            operators = Counter(name for name, _ in device.tf32.elements())
+            if backend == "split":
+                assert list(operators.values()) == [6], "three for each of two convolutions"
+    assert errors["split", "float32"] < 3 * errors["torch", "float32"] + 1e-6
+    assert errors["torch", "tf32"] > 100 * errors["split", "float32"]
+    for device, precision in ((CPU, "float32"), (torch.device("cuda"), "tf32")):
+        with pytest.raises(InputError, match="backend 'split' computes float32 on CUDA devices only"):
+            open_backend("split", network, device, precision)
