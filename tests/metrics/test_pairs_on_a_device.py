@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from evalsvc.metrics import distances, neighbors
+from evalsvc.metrics import distances, kernel, neighbors
 from evalsvc.metrics.authenticity import training_spacing
 from evalsvc.metrics.balls import Radii
 from evalsvc.metrics.devices import working_on
@@ -39,7 +39,7 @@ METRICS = {
     "authenticity": lambda x, y, t: authenticity(x, y, t),
     "authenticity, spacing known": lambda x, y, t: authenticity(x, y, t, training_spacing(y, t)),
     "KID": lambda x, y, t: kernel_distance(x, y, subsets=4, subset_size=25),
-    "KID, subset by subset": lambda x, y, t: kernel_distance(x, y, subsets=2, subset_size=5),
+    "KID, subset by subset": lambda x, y, t: kernel_distance(x, y, subsets=2, subset_size=3),
     "MMD of groups": lambda x, y, t: kernel_distance(x, y, subsets=None, groups=np.arange(len(x)) // 2),
     "CMMD": lambda x, y, t: kernel_distance(x, y, subsets=None, kernel="rbf", biased=True),
     "KAD": lambda x, y, t: kernel_audio_distance(x, y),
@@ -173,6 +173,18 @@ def test_a_device_is_waited_for_a_few_times_a_block(metric, within, across, monk
     monkeypatch.setattr(distances, "block_side", lambda device: 64)
     more_within, more_across = 2 * 2, 3  # blocks off the diagonal of both sets, and across
     assert several - waits() <= more_within * within + more_across * across
+
+
+def test_the_rows_of_all_subsets_are_sent_at_once():
+    x, y, _ = sets()
+    assert kernel._one_by_one(len(x), len(y), 3, 3), "else there is nothing to send for each subset"
+    with pretended() as device:
+        there, sent = (device.tensor(x), device.tensor(y)), []
+        for subsets in (2, 3):
+            device.forget()
+            kernel_distance(*there, subsets=subsets, subset_size=3)
+            sent.append(device.copies.total())
+    assert sent[0] == sent[1]
 
 
 def test_rows_are_on_their_way_before_the_block_that_needs_them_and_once_for_a_row_of_blocks():
