@@ -1,6 +1,7 @@
 """The check of a device passes where the device is the CPU, and tells what differs, raises or has no time."""
 
 import json
+import math
 import re
 import time
 import tomllib
@@ -79,6 +80,18 @@ def test_a_value_an_error_or_an_influence_that_is_off_is_found():
 def test_a_metric_without_a_tolerance_of_its_own_is_a_sum():
     assert tolerance("vendi_score") is SUMS
     assert tolerance("authenticity") is COUNTS
+
+
+def test_of_equal_distances_only_the_values_are_held_where_errors_follow_ranks():
+    tied = tolerance("prdc").where_tied()
+    assert (tied.value, tied.error) == (tolerance("prdc").value, math.inf)
+    assert tolerance("frechet_distance").where_tied() is SUMS
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a card")
+def test_a_device_that_is_not_there_is_one_sentence(tmp_path):
+    with pytest.raises(SystemExit, match=r"^device 'cuda' cannot be used here \(.*\): pass another with --device$"):
+        check.main(["--device", "cuda", "--out", str(tmp_path)])
 
 
 def test_tensor_cores_that_are_allowed_and_not_guarded_against_are_found():

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -29,12 +30,18 @@ class Tolerance:
     error: float
     influence: float
     why: str
+    of_ranks: bool = False
+    """Whether errors follow ranks, which rounding decides where distances are equal: there only values are held."""
+
+    def where_tied(self) -> Tolerance:
+        """What is held of data with equal distances."""
+        return replace(self, error=math.inf, influence=math.inf) if self.of_ranks else self
 
 
-SUMS = Tolerance(1e-9, 1e-6, 1e-5, "sums of float64 in another order; influences are kept in float32")
+SUMS = Tolerance(1e-9, 1e-6, 1e-4, "sums of float64 in another order; influences come from products in float32")
 COUNTS = Tolerance(1e-12, 1e-9, 1e-6, "decisions between pairs are taken in float64, so that all counts are equal")
 RANKS = Tolerance(
-    1e-12, 1e-4, 1e-2, f"{COUNTS.why}; the ranks of neighbors behind the errors are those of float32 products"
+    1e-12, 1e-4, 1e-2, f"{COUNTS.why}; the ranks of neighbors behind the errors are those of float32 products", True
 )
 TOLERANCES = {
     "authenticity": COUNTS,

@@ -43,11 +43,20 @@ def opened(name: str) -> Iterator[tuple[torch.device, Path]]:
         logging.disable(logging.WARNING)
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
         if name != "pretended":
-            yield torch.device(name), folder
+            yield _device(name), folder
             return
         from tests.pretended_device import PretendedDevice
 
         yield stack.enter_context(PretendedDevice()).device, folder
+
+
+def _device(name: str) -> torch.device:
+    """The device of a name, with its number."""
+    try:
+        return torch.empty(0, device=name).device
+    except (RuntimeError, AssertionError) as error:
+        reason = str(error).partition("\n")[0]
+        raise SystemExit(f"device {name!r} cannot be used here ({reason}): pass another with --device") from None
 
 
 def is_card(device: torch.device) -> bool:
