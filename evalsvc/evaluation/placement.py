@@ -76,12 +76,19 @@ class Placement:
                     raise
                 reason = first_line(error)
             # Outside of the handler: the frames of the error keep the allocated memory alive.
-            self._release()
+            self._keeps = False
+            self.release()
             where = f"on {self.device} in blocks" if place == self._placed else "on the host"
             if where not in self._told:
                 log.warning("memory of %s is full (%s): metrics are computed %s", self.device, reason, where)
             self._told.add(where)
         return work(dict)
+
+    def release(self) -> None:
+        """Free the memory of the device; matrices are uploaded again when they are asked for."""
+        self._uploaded.clear()
+        if self.is_active:
+            torch.cuda.empty_cache()
 
     def _placed(self, arguments: Arguments) -> Arguments:
         found = {name: each for name, each in arguments.items() if name in MATRICES and isinstance(each, np.ndarray)}
@@ -106,8 +113,3 @@ class Placement:
         for start in range(0, len(array), rows):
             whole[start : start + rows] = staged(torch.from_numpy(np.array(array[start : start + rows])), self.device)
         return whole
-
-    def _release(self) -> None:
-        self._keeps = False
-        self._uploaded.clear()
-        torch.cuda.empty_cache()

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -61,8 +62,17 @@ def reduce(spec: EvaluationSpec, context: EvaluationContext) -> Reduction:
     return repaired(lambda: _reduce(spec, context))
 
 
+@contextmanager
+def _inputs(spec: EvaluationSpec, context: EvaluationContext, rows: slice = slice(None)) -> Iterator[MetricInputs]:
+    """Metric inputs, whose matrices leave the device at the end."""
+    inputs = MetricInputs(spec, context, rows)
+    try:
+        yield inputs
+    finally:
+        inputs.placement.release()
+
+
 def _reduce(spec: EvaluationSpec, context: EvaluationContext) -> Reduction:
-    inputs = MetricInputs(spec, context)
     uses: list[MetricUse] = []
     not_applicable: dict[str, str] = {}
     for use in spec.suite.uses:
@@ -71,16 +81,18 @@ def _reduce(spec: EvaluationSpec, context: EvaluationContext) -> Reduction:
             not_applicable |= {use.label_of(quantity.name): reason for quantity in spec.suite.quantities_of(use)}
         else:
             uses.append(use)
-    neighbors, scores = _measure(inputs, uses, context.progress("metrics", len(uses)))
-    outcomes = {label: inputs.scored(label).counts for label in spec.suite.scorers}
-    return Reduction(scores, not_applicable, _keep(inputs, neighbors, scores), outcomes)
+    with _inputs(spec, context) as inputs:
+        neighbors, scores = _measure(inputs, uses, context.progress("metrics", len(uses)))
+        outcomes = {label: inputs.scored(label).counts for label in spec.suite.scorers}
+        return Reduction(scores, not_applicable, _keep(inputs, neighbors, scores), outcomes)
 
 
 def scores_of_rows(spec: EvaluationSpec, context: EvaluationContext, rows: slice) -> tuple[LabelledScore, ...]:
     """Scores of a subset of an evaluation's samples, whose shards are on disk; nothing is stored."""
 
     def measure() -> tuple[LabelledScore, ...]:
-        return _measure(MetricInputs(spec, context, rows), spec.suite.uses, silent("metrics", 0))[1]
+        with _inputs(spec, context, rows) as inputs:
+            return _measure(inputs, spec.suite.uses, silent("metrics", 0))[1]
 
     return repaired(measure)
 

@@ -1,4 +1,6 @@
+import gc
 import logging
+import weakref
 
 import numpy as np
 import pytest
@@ -134,12 +136,23 @@ def assert_same(found, want):
 
 
 def test_scores_on_a_device_are_those_of_the_host_and_each_matrix_is_uploaded_once(home, spec, on_host, monkeypatch):
-    artifacts, uploaded, copy = context_in(home, "cpu").artifacts, [], Placement._copy
-    before = artifacts.sizes("reference")
-    monkeypatch.setattr(Placement, "_copy", lambda self, array: uploaded.append(len(array)) or copy(self, array))
-    with pretended() as device:
-        assert_same(measured(home, spec, "cuda"), on_host)
-        assert not device.nondeterministic
+    artifacts, copy = context_in(home, "cpu").artifacts, Placement._copy
+    before, uploaded, alive = artifacts.sizes("reference"), [], weakref.WeakSet()
+
+    def watched(self, array):
+        uploaded.append(len(array))
+        alive.add(made := copy(self, array))
+        return made
+
+    monkeypatch.setattr(Placement, "_copy", watched)
+    gc.disable()
+    try:
+        with pretended() as device:
+            assert_same(measured(home, spec, "cuda"), on_host)
+            assert not device.nondeterministic
+            assert not alive
+    finally:
+        gc.enable()
     # The samples without one that could not be drawn, all of them for the neighbors, two splits; for the right value
     # four subsets of one split.
     assert sorted(uploaded) == [119, 119, 119, 119, 119, 120, 898, 899]
