@@ -132,8 +132,9 @@ def wherever(name: str, inputs: dict[str, Any], tolerance: float = 1e-9) -> None
     with pretended() as device, switches_set():
         for on in ([first, *others], [first], others) if others else ([first],):
             same(expected, call(name, inputs, device, on), tolerance)
-        with working_on(device.device):
-            same(expected, call(name, inputs), tolerance)
+        if METRICS[name].plan is None:  # streams of pairs have tests of their own
+            with working_on(device.device):
+                same(expected, call(name, inputs), tolerance)
         assert not device.nondeterministic
 
 
@@ -216,9 +217,8 @@ def test_a_value_found_once_is_found_on_a_device_and_serves_there(name):
         for each in spec.precomputed:
             stored = each.find(there, spec.options)
             assert all(isinstance(array, np.ndarray) for array in stored.values())
-            for reference in (there, inputs):
-                found = {each.argument: each.restore(stored, reference, spec.options)}
-                same(expected, call(name, inputs | found, device, on))
+            found = {each.argument: each.restore(stored, there, spec.options)}
+            same(expected, call(name, inputs | found, device, on))
         assert not device.nondeterministic
 
 
