@@ -143,6 +143,12 @@ def fast():
     torch.set_float32_matmul_precision("highest")
 
 
+@pytest.fixture
+def fast_anew(monkeypatch):
+    """The same by the switch of torch 2.9 and later."""
+    monkeypatch.setattr(torch.backends, "fp32_precision", "tf32")
+
+
 def asked(device, *rows):
     rows = torch.tensor(rows or range(N))
     return replace(SampleRequest.at(7, rows, device), labels=(rows % 10).to(device))
@@ -219,11 +225,28 @@ class Fast:
         return NegativeLogLikelihood((request.normal(4, 4) @ request.normal(4, 1)).sum((1, 2)).double(), 16, "exact")
 
 
-def test_float32_of_any_generator_is_computed_in_full(fast):
+@pytest.mark.parametrize("switch", ["fast", "fast_anew"])
+def test_float32_of_any_generator_is_computed_in_full(request, switch):
+    request.getfixturevalue(switch)
     with pretended() as device:
         validation.sample(Fast(), asked(device.device))
         validation.nll(Fast(), "fast", Images(torch.zeros(N, 1, 4, 4, dtype=torch.uint8)), asked(device.device))
     assert device.full_float32.total() == 3
+
+
+def test_less_precision_is_the_choice_of_code_within_the_call():
+    class Faster(Fast):
+        def sample(self, request):
+            torch.backends.cuda.matmul.fp32_precision = "tf32"
+            with torch.autocast("cpu", torch.bfloat16):
+                assert (torch.ones(2, 2) @ torch.ones(2, 2)).dtype == torch.bfloat16
+            return super().sample(request)
+
+    before = torch.backends.cuda.matmul.fp32_precision
+    with PretendedDevice() as device:
+        validation.sample(Faster(), asked(device.device))
+    assert (device.tf32.total(), device.full_float32.total()) == (1, 1)
+    assert torch.backends.cuda.matmul.fp32_precision == before
 
 
 def test_a_device_without_a_number_means_that_of_the_request():
