@@ -6,6 +6,7 @@ import json
 import logging
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
@@ -128,7 +129,8 @@ def _pass(
     texts: list[str] = []
     values: list[dict[str, Values]] = []
     shown = GalleryCollector(shard.start, spec.suite.gallery)
-    with deferred():
+    # Scorers, which may be paid, see no sample before it is checked.
+    with nullcontext() if spec.keeps_samples else deferred():
         for drawn, found, scored in context.batches_of(spec.suite.modality).over(shard.start, shard.stop, work):
             for label, outputs in found.items():
                 features.add(label, extractors[label], outputs)
