@@ -162,8 +162,8 @@ class Writer:
             logits = self._guide.mask(logits, states)
         number = (position - rows.lengths).clamp(0, decoding.max_tokens - 1)
         chosen = choose(logits, rows.uniforms.gather(1, number[:, None]).squeeze(1), decoding)
-        given = rows.prompts[:, min(position, rows.prompts.shape[1] - 1)]
-        latest = torch.where(position < rows.lengths, given, chosen)
+        forced = rows.prompts[:, min(position, rows.prompts.shape[1] - 1)]
+        latest = torch.where(position < rows.lengths, forced, chosen)
         rows.tokens = latest[:, None] if rows.cache is not None else torch.cat([rows.tokens, latest[:, None]], 1)
         return latest
 
