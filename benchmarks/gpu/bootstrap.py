@@ -31,7 +31,8 @@ for each in map(Requirement, known.requires("evalsvc") or ()):
         continue
     if not each.specifier.contains(version, prereleases=True):
         unmet.append(f"{each.name} {version} is there, {each.specifier} is needed")
-raise SystemExit("; ".join(unmet) and "bring installed.txt up to date and run `make gpu-wheels`: " + "; ".join(unmet))
+if unmet:
+    raise SystemExit("bring installed.txt up to date and run `make gpu-wheels`: " + "; ".join(unmet))
 """
 
 
