@@ -7,7 +7,7 @@ import importlib.util
 import logging
 import platform
 import timeit
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any, TypeAlias
@@ -78,14 +78,13 @@ def choose(
     key = f"backends/{digest_json([identity, _machine(device)])[:32]}.json"
     if memory.is_sound(key):
         return Choice.model_validate_json(memory.read_bytes(key)).backend
-    trials, broken, expected = dict[str, Trial](), False, truth()
-    if device.type != "cpu":
-        times = max(1, TRIAL // len(probe))
-        probe, *expected_there = (torch.cat([each] * times) for each in (probe, *expected))
-        probe, expected = probe.to(device), tuple(expected_there)
+    trials, broken = dict[str, Trial](), False
+    times = 1 if device.type == "cpu" else max(1, TRIAL // len(probe))
+    given, *expected = (torch.cat([each] * times) for each in (probe, *truth()))
+    given = given.to(device)
     for name in _candidates(device):
         try:
-            trials[name] = _try(open_(name), probe, expected)
+            trials[name] = _try(open_(name), given, expected)
         except Exception as error:
             if name == "torch" and not out_of_memory(error):
                 raise
@@ -98,9 +97,9 @@ def choose(
 
 
 def installed(name: str) -> bool:
-    """Whether the packages of a backend are installed."""
-    needed = {"openvino": ("openvino", "onnx"), "onnxruntime": ("onnxruntime", "onnx")}.get(name, ())
-    return all(importlib.util.find_spec(package) is not None for package in needed)
+    """Whether the packages of a candidate are installed."""
+    needed = {"openvino": ("openvino", "onnx"), "onnxruntime": ("onnxruntime", "onnx"), "compile": ("triton",)}
+    return all(importlib.util.find_spec(package) is not None for package in needed.get(name, ()))
 
 
 def centered_error(output: Tensor, truth: Tensor) -> float:
@@ -116,7 +115,7 @@ def artifacts() -> Artifacts:
 
 def _fastest(trials: Mapping[str, Trial]) -> str:
     speed = {name: trial.samples_per_second for name, trial in trials.items() if trial.error < TOLERANCE}
-    best = max(speed.keys() - GAIN.keys(), key=speed.__getitem__, default="torch")
+    best = max((name for name in speed if name not in GAIN), key=speed.__getitem__, default="torch")
     for name, gain in GAIN.items():
         if speed.get(name, 0.0) > gain * speed.get(best, 0.0):
             best = name
@@ -124,7 +123,7 @@ def _fastest(trials: Mapping[str, Trial]) -> str:
 
 
 @full_precision()
-def _try(backend: Backend, probe: Tensor, truth: tuple[Tensor, ...]) -> Trial:
+def _try(backend: Backend, probe: Tensor, truth: Sequence[Tensor]) -> Trial:
     def outputs() -> list[Tensor]:
         return [output.cpu() for output in backend(probe)]  # which waits for the device
 
@@ -138,7 +137,7 @@ def _machine(device: torch.device) -> list[Any]:
     if device.type != "cpu":
         name = torch.cuda.get_device_name(device) if device.type == "cuda" else platform.machine()
         cudnn: int | None = torch.backends.cudnn.version()  # type: ignore[no-untyped-call]
-        return [device.type, name, torch.__version__, torch.version.cuda, cudnn]
+        return [device.type, name, torch.__version__, torch.version.cuda, cudnn, _candidates(device)]
     return [
         platform.processor(),  # often empty on Linux
         platform.machine(),
