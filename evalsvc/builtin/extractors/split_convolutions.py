@@ -21,7 +21,7 @@ def split(network: Module) -> Module:
     """Replace the arithmetic of all convolutions; modifies ``network``."""
     for module in network.modules():
         if isinstance(module, nn.Conv2d):
-            module._conv_forward = _SplitConvolution(module)  # type: ignore[method-assign]
+            module._conv_forward = _SplitConvolution(module)  # type: ignore[assignment]
     return network
 
 
@@ -37,7 +37,8 @@ class _SplitConvolution:
         return small.add_(self._convolved(x_high, high, bias))
 
     def _convolved(self, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
-        return nn.Conv2d._conv_forward(self._module, x, weight, bias)
+        result: Tensor = nn.Conv2d._conv_forward(self._module, x, weight, bias)
+        return result
 
 
 def _parts(x: Float[Tensor, ...]) -> tuple[Float[Tensor, ...], Float[Tensor, ...]]:
