@@ -161,3 +161,15 @@ def test_sounds_with_nan_are_counted_at_once_or_at_the_end_of_a_loop_on_a_device
     with pretended() as device, pytest.raises(ModelError, match=message):
         loop()
     assert len(drawn) == 2
+
+
+@pytest.mark.parametrize(
+    "found", [torch.zeros(1, 3), torch.zeros(2), torch.tensor([[0.0], [torch.nan]])], ids=["count", "shape", "NaN"]
+)
+def test_malformed_embeddings_of_texts_are_refused_by_name(found):
+    class Space:
+        def embed_texts(self, texts):
+            return found
+
+    with pytest.raises(ModelError, match=r"Space\.embed_texts returned shape .*, or NaN, for 2 texts"):
+        validation.embed_texts(Space(), ["a", "b"])
