@@ -195,7 +195,10 @@ class Extractor(Protocol):
         ...
 
     def extract(self, samples: Samples) -> dict[str, Float[Tensor, "n d"]]:
-        """Return one float32 array for each of ``info.outputs``; row i must depend only on sample i."""
+        """Return one float32 array for each of ``info.outputs``; row i must depend only on sample i.
+
+        Later calls must leave the arrays alone: those on a device are read at the end of a shard.
+        """
         ...
 
 

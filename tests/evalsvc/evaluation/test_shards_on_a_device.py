@@ -96,6 +96,13 @@ def test_the_loop_of_batches_waits_for_the_device_at_its_end_only(parts):
     assert sum(many[1].values()) == 3  # samples of the gallery, the checks for NaN, and the features
 
 
+def test_a_shard_of_mps_is_that_of_the_host(parts):
+    spec, opened = parts
+    with pretended("mps"):
+        found = arrays(spec, opened("mps", 10))
+    assert found == arrays(spec, opened("cpu", 10))
+
+
 def test_thumbnails_are_fetched_once_a_batch_while_there_are_any(parts, monkeypatch):
     spec, opened = parts
     monkeypatch.setattr("evalsvc.evaluation.gallery.THUMBNAILS", 25)
