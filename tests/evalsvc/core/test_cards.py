@@ -1,7 +1,7 @@
 """Names of devices: which card each process sees, whatever its parent sees."""
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from evalsvc.core.cards import Card, cards_of
@@ -16,6 +16,7 @@ def visible(names, environment=None, there=8):
     return [card.variables.get("CUDA_VISIBLE_DEVICES") for card in cards]
 
 
+@settings(max_examples=30)
 @given(order=st.permutations(range(8)), shown=st.integers(1, 8), data=st.data())
 def test_a_number_counts_the_cards_that_the_parent_sees(order, shown, data):
     listed = [str(number) for number in order[:shown]]
@@ -27,6 +28,7 @@ def test_a_number_counts_the_cards_that_the_parent_sees(order, shown, data):
         assert visible("cuda:0", {"CUDA_VISIBLE_DEVICES": entry}, 1) == [entry]
 
 
+@settings(max_examples=17)
 @given(there=st.integers(0, 16))
 def test_auto_is_every_card_once_and_without_any_the_best_other_device(there):
     assert visible("auto", there=there) == ([str(number) for number in range(there)] or [None])
