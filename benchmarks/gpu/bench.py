@@ -30,8 +30,8 @@ ROWS, FEW = 50_000, 5_000
 PARTS: dict[str, Callable[[Bench], None]] = {
     "rates": bench_metrics.rates,
     "metrics": lambda bench: bench_metrics.metrics(bench, *((ROWS, 2048) if bench.on_card else (600, 32))),
-    "inception": bench_networks.inception,
     "language": bench_networks.language,
+    "inception": bench_networks.inception,
     "factorizations": bench_metrics.factorized,
     "whole job": bench_networks.whole_job,
     "few rows": lambda bench: bench_metrics.metrics(bench, *((FEW, 2048) if bench.on_card else (60, 32))),
@@ -68,7 +68,7 @@ def report(bench: Bench, checked: Sequence[Line]) -> str:
     rest = [line for line in [*checked, *bench.lines.written] if line.verdict != "ok"]
     counts = Counter(line.verdict for line in checked)
     said = ", ".join(f"{count} {verdict}" for verdict, count in counts.items()) or "not run"
-    text += ["", f"Check of equality with the CPU: {said}."]
+    text += ["", f"`make gpu-check` on the same device: {said}."]
     text += [f"- {line.part}: {line.what}: {line.verdict}: {line.detail}" for line in rest if bench.on_card]
     return "\n".join(text) + "\n"
 

@@ -10,6 +10,7 @@ import warnings
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
+from unittest import mock
 
 import torch
 
@@ -42,6 +43,8 @@ def opened(name: str) -> Iterator[tuple[torch.device, Path]]:
         stack.callback(logging.disable, logging.root.manager.disable)
         logging.disable(logging.WARNING)
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
+        # Where evaluations keep the backends and factorizations that they choose by measurement.
+        stack.enter_context(mock.patch.dict(os.environ, EVALSVC_HOME=str(folder / "choices")))
         if name != "pretended":
             yield _device(name), folder
             return

@@ -5,7 +5,7 @@ from __future__ import annotations
 import statistics
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -68,11 +68,11 @@ class Bench:
                 self.rates[keep] = rate
             share = f"{rate / self.rates[of]:.0%} of {of}" if of in self.rates else ""
             row = Row(part, what, seconds, scaled(rate, unit) if amount else "", share, peak)
+            self.rows.append(row)
             if peer is not None:
                 name, other = peer
                 theirs, _ = self.seconds(other, 1)
-                row = Row(**{**vars(row), "peer": f"{name}: {theirs:.3g} s", "times": theirs / seconds})
-            self.rows.append(row)
+                self.rows[-1] = row = replace(row, peer=f"{name}: {theirs:.3g} s", times=theirs / seconds)
             said = [f"{seconds:.4g} s", row.rate, row.share, row.peer, f"{row.times:.2f} times" if row.times else ""]
             return ", ".join(filter(None, said))
 
