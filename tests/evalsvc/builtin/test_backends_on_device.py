@@ -15,6 +15,7 @@ from evalsvc.builtin.extractors.backend_choice import Trial, centered_error
 from evalsvc.builtin.extractors.backends import open_backend
 from evalsvc.core.errors import InputError
 from evalsvc.metrics.full_precision import full_precision, tensor_float32
+from evalsvc.metrics.functional import frechet_distance
 from tests.evalsvc.builtin.test_backends import CPU, network  # noqa: F401  (a fixture)
 from tests.evalsvc.builtin.test_extractors_on_device import fast_switches  # noqa: F401  (a fixture)
 from tests.pretended_device import PretendedDevice, pretended
@@ -180,3 +181,14 @@ def test_split_convolutions_are_as_accurate_as_float32_and_products_stay_in_it(n
     for device, precision in ((CPU, "float32"), (torch.device("cuda"), "tf32")):
         with pytest.raises(InputError, match="backend 'split' computes float32 on CUDA devices only"):
             open_backend("split", network, device, precision)
+
+
+def test_split_convolutions_do_not_move_a_frechet_distance_against_a_reference_in_float32(network):
+    """By less than a tenth of its standard error at 10,000 samples."""
+    sets = [torch.randn(200, 3, 16, 16) * scale for scale in (1.0, 1.1)]
+    with full_precision():
+        plain, reference = (open_backend("torch", network, CPU)(x)[0] for x in sets)
+        with PretendedDevice() as device:
+            found = open_backend("split", network, device.device)(sets[0])[0].cpu()
+    truth = frechet_distance(plain, reference)
+    assert abs(frechet_distance(found, reference).value - truth.value) < truth.stderr * (200 / 10_000) ** 0.5 / 10
