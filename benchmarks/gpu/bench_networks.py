@@ -108,6 +108,7 @@ def language(bench: Bench) -> None:
     import transformers
 
     from evalsvc.builtin.demo.train_text import byte_tokenizer
+    from evalsvc.builtin.language_models.attention import use_fused_kernel
     from evalsvc.builtin.language_models.scorer import TokenScorer
 
     layers, count, longest = (LAYERS, 400, 1024) if bench.on_card else (2, 4, 64)
@@ -118,6 +119,7 @@ def language(bench: Bench) -> None:
     tokens, parameters = sum(map(len, documents)), sum(each.numel() for each in network.parameters())
     for name in ("float32", "bfloat16"):
         network = network.to(bench.device, getattr(torch, name))
+        use_fused_kernel(network, bench.device)
         facts: dict[str, Any] = {"name": "llama", "context": 2048, "dtype": name, "tokenizer_digest": "0" * 16}
         facts |= {"device": bench.device, "network": network, "prefix": lambda *_: [0]}
         facts |= {"encode": lambda _texts: documents, "tokenizer": byte_tokenizer()}
@@ -157,6 +159,7 @@ def _png_files(folder: Path, count: int, side: int, seed: int) -> None:
 
 
 def _one_by_one(network: Any, documents: list[list[int]]) -> list[float]:
+    network.set_attn_implementation("sdpa")
     found = []
     for document in documents:
         ids = torch.tensor([[0, *document]], device=network.device)
