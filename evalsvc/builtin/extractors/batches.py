@@ -56,9 +56,10 @@ class PreparedImages:
 
 
 def staged_together(arrays: Sequence[Tensor], device: torch.device) -> list[Tensor]:
-    """Arrays of any shapes and one dtype on a device, in one copy."""
-    if all(array.device == device for array in arrays):
-        return list(arrays)
+    """Arrays of any shapes and one dtype on a device; from one other, in one copy."""
+    places = {array.device for array in arrays}
+    if len(places) != 1 or device in places:
+        return [staged(array, device) for array in arrays]
     flat = staged(torch.cat([array.flatten() for array in arrays]), device)
     parts = torch.split(flat, [array.numel() for array in arrays])
     return [part.view(array.shape) for part, array in zip(parts, arrays, strict=True)]

@@ -17,6 +17,7 @@ from torch import nn
 
 from benchmarks import random_inception
 from evalsvc.builtin.extractors import vgg16, video
+from evalsvc.builtin.extractors.batches import staged_together
 from evalsvc.metrics.registry import Quantity
 from evalsvc.metrics.score import Direction
 from evalsvc.plugins import scoring, validation
@@ -203,6 +204,17 @@ def test_a_batch_is_uploaded_once_a_piece_and_waited_for_when_its_features_are_r
     # transformers asks once a piece whether a mask of texts has padding.
     asked = 2 if name == "minilm" else 0
     assert device.synchronizations.total() == downloads + asked
+
+
+def test_arrays_of_several_places_and_shapes_meet_on_a_device_as_they_were():
+    arrays = [torch.arange(6).view(2, 3), torch.arange(4), torch.tensor(7)]
+    with pretended() as device:
+        for given, copies in ((arrays, 1), ([device.tensor(arrays[0]), *arrays[1:]], 2), ([], 0)):
+            device.forget()
+            found = staged_together(given, device.device)
+            assert device.copies.total() == copies
+            assert all(torch.equal(a.inner, b) for a, b in zip(found, arrays, strict=False))
+            assert len(found) == len(given)
 
 
 def test_pieces_that_do_not_fit_on_the_device_are_halved_and_give_the_same_features(build):
