@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 
+from benchmarks.gpu.command import is_card
 from benchmarks.gpu.lines import DiffersError, Lines
 from evalsvc.builtin.extractors.batches import Pieces
 from evalsvc.metrics.functional import kernel_distance
@@ -58,7 +59,7 @@ def check_noise(lines: Lines, device: torch.device, count: int) -> None:
     lines.check("noise", "seeds", lambda: _bits(seeds, rng.seeds_at(7, torch.arange(500, device=device))))
     lines.check("noise", "uniforms", lambda: _bits(rng.uniform(seeds, count), rng.uniform(seeds.to(device), count)))
     lines.check("noise", "normals", lambda: _normals(seeds, device, count))
-    if device.type == "cuda":
+    if is_card(device):
         lines.check("noise", "one kernel draws", lambda: _fused(device))
 
 
