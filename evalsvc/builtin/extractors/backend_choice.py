@@ -8,6 +8,7 @@ import logging
 import platform
 import timeit
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any, TypeAlias
@@ -76,9 +77,27 @@ def choose(
     """The fastest candidate that agrees with ``truth`` on ``probe``, determined once on this machine and cached."""
     memory = artifacts()
     key = f"backends/{digest_json([identity, _machine(device)])[:32]}.json"
-    if memory.is_sound(key):
-        return Choice.model_validate_json(memory.read_bytes(key)).backend
-    trials, broken = dict[str, Trial](), False
+    # Trials of several processes would disturb each other, and choose differently.
+    with nullcontext() if memory.is_sound(key) else memory.lock(f"locks/{key}"):
+        if memory.is_sound(key):
+            return Choice.model_validate_json(memory.read_bytes(key)).backend
+        choice, is_whole = _tried(probe, device, truth, open_)
+        if is_whole:
+            memory.write_bytes(key, choice.model_dump_json().encode())
+    return choice.backend
+
+
+def _tried(
+    probe: Float[Tensor, "n ..."],
+    device: torch.device,
+    truth: Callable[[], tuple[Tensor, ...]],
+    open_: Callable[[str], Backend],
+) -> tuple[Choice, bool]:
+    """The choice by trial, and whether it may be kept: another time a candidate that failed may work.
+
+    Not so ``compile``, which needs a C compiler and the headers of Python: it would take a minute to fail each time.
+    """
+    trials, is_whole = dict[str, Trial](), True
     times = 1 if device.type == "cpu" else max(1, TRIAL // len(probe))
     given, *expected = (torch.cat([each] * times) for each in (probe, *truth()))
     given = given.to(device)
@@ -86,14 +105,12 @@ def choose(
         try:
             trials[name] = _try(open_(name), given, expected)
         except Exception as error:
-            if name == "torch" and not out_of_memory(error):
+            is_full = out_of_memory(error)
+            if name == "torch" and not is_full:
                 raise
             log.warning("backend %s does not work here and is skipped (%s: %s)", name, type(error).__name__, error)
-            broken = True
-    choice = Choice(backend=_fastest(trials), trials=trials)
-    if not broken:
-        memory.write_bytes(key, choice.model_dump_json().encode())
-    return choice.backend
+            is_whole = is_whole and name == "compile" and not is_full
+    return Choice(backend=_fastest(trials), trials=trials), is_whole
 
 
 def installed(name: str) -> bool:
