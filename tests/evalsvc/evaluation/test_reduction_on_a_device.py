@@ -229,3 +229,20 @@ def test_where_factorizations_are_done_is_measured_once_and_kept(home, monkeypat
         monkeypatch.setattr(torch.cuda, "get_device_name", lambda *_: "another card")
         choose_factorizations(context)
     assert len(times) == 2
+
+
+def test_on_a_device_too_full_to_measure_factorizations_are_done_on_the_host_and_measured_again(home, monkeypatch):
+    context = context_in(home, "cpu")
+    context.device = CUDA
+
+    def full(device):
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 MiB")
+
+    with pretended() as device:
+        monkeypatch.setattr(torch.cuda, "get_device_name", lambda *_: "a full card")
+        monkeypatch.setattr(factorizations, "measure", full)
+        choose_factorizations(context)
+        assert all(factorizations.is_on_host(name, device.device) for name in factorizations.OPERATIONS)
+        monkeypatch.setattr(factorizations, "measure", lambda device: SECONDS)
+        choose_factorizations(context)
+        assert not any(factorizations.is_on_host(name, device.device) for name in factorizations.OPERATIONS)
