@@ -93,14 +93,15 @@ def test_a_draw_on_cuda_is_a_few_operators_of_which_none_waits(fused, draw):
 
 
 @pytest.mark.parametrize(
-    ("broken", "reason"),
+    ("make", "reason"),
     [
-        (mock.Mock(side_effect=RuntimeError("no NVRTC\nat all")), "no NVRTC"),
-        (mock.Mock(side_effect=lambda seeds, streams, pairs: seeds + streams + pairs), "it gives other numbers"),
+        (mock.Mock(side_effect=AttributeError("no such function")), "no such function"),
+        (lambda source: mock.Mock(side_effect=RuntimeError("no NVRTC\nat all")), "no NVRTC"),
+        (lambda source: lambda seeds, streams, pairs: seeds + streams + pairs, "it gives other numbers"),
     ],
 )
-def test_where_the_kernel_fails_operators_draw_and_the_log_says_so_once(monkeypatch, caplog, broken, reason):
-    monkeypatch.setattr(torch.cuda.jiterator, "_create_jit_fn", lambda source: broken)
+def test_where_the_kernel_fails_operators_draw_and_the_log_says_so_once(monkeypatch, caplog, make, reason):
+    monkeypatch.setattr(torch.cuda.jiterator, "_create_jit_fn", make)
     rng.fused.cache_clear()
     with pretended() as device, caplog.at_level(logging.WARNING):
         drawn = [SampleRequest.of(7, 0, 5, device.device).normal(9).cpu() for _ in range(2)]
