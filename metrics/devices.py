@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 F = TypeVar("F", bound=Callable[..., Any])
 _NEVER = ("cpu", "mps")
 """No accelerators here: MPS has no float64, so that its arrays are brought to the host."""
+_PINNED = 2**28
+"""Bytes of the largest array that is copied through pinned memory, of which a process keeps what it once took."""
 _working: ContextVar[torch.device | None] = ContextVar("working", default=None)
 
 
@@ -77,11 +79,12 @@ def placed(*arrays: Tensor) -> tuple[Tensor, ...]:
 
 def staged(rows: Tensor, device: torch.device, dtype: torch.dtype | None = None) -> Tensor:
     """Rows on a device; from the host through pinned memory, so that the next are read while these are on their way."""
-    if rows.device.type == "cpu" and device.type == "cuda":
+    pinned = rows.device.type == "cpu" and device.type == "cuda" and rows.nbytes <= _PINNED
+    if pinned:
         rows = rows.contiguous().pin_memory()
     # Any other copy is waited for: to the host its numbers would not be there yet, and from memory that is not pinned
-    # (MPS) they may be gone before they are read.
-    return rows.to(device, non_blocking=device.type == "cuda").to(dtype or rows.dtype)
+    # they may be gone before they are read.
+    return rows.to(device, non_blocking=pinned).to(dtype or rows.dtype)
 
 
 def on_host(x: Any) -> np.ndarray:

@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 import torch
 
-from evalsvc.metrics import arrays, cells, factorizations, frechet_influence, functional, kmeans, mind
-from evalsvc.metrics.devices import working_on
+from evalsvc.metrics import arrays, cells, devices, factorizations, frechet_influence, functional, kmeans, mind
+from evalsvc.metrics.devices import staged, working_on
 from evalsvc.metrics.influence import Influence
 from evalsvc.metrics.inputs import Source
 from evalsvc.metrics.moments import Moments
@@ -310,3 +310,13 @@ def test_k_means_waits_a_few_times_for_each_iteration(monkeypatch):
             cells.kmeans(x, 10, 0)
             counts.append(device.synchronizations.total())
         assert np.diff(counts[3:]).tolist() == [3, 3]
+
+
+def test_an_array_that_is_too_large_for_pinned_memory_is_copied_as_it_is(monkeypatch):
+    taken = []
+    monkeypatch.setattr(torch.Tensor, "pin_memory", lambda rows: taken.append(rows.nbytes) or rows)
+    monkeypatch.setattr(devices, "_PINNED", X.nbytes - 1)
+    with pretended() as device:
+        found = [staged(torch.from_numpy(each), device.device) for each in (X, FEW[:2])]
+        assert all(np.array_equal(a.cpu().numpy(), b) for a, b in zip(found, (X, FEW[:2]), strict=True))
+    assert taken == [FEW[:2].nbytes]
