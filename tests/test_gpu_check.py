@@ -134,3 +134,5 @@ def test_without_wheels_a_bare_machine_is_told_how_to_get_them(tmp_path, monkeyp
         bootstrap.main([])
     assert bootstrap._device(["--quick", "--device", "cuda:1"]) == ["--device", "cuda:1"]
     assert bootstrap._device(["--quick"]) == []
+    assert float(bootstrap._left(time.monotonic() - 300)) == pytest.approx(bootstrap.SECONDS - 300, abs=1)
+    assert bootstrap._left(time.monotonic() - 900) == "0.0"
