@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import math
+import re
 import resource
 import sys
 import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -27,6 +29,7 @@ SPEED = Quantity(
     title_zh="采样速度",
 )
 POWERCAP = Path("/sys/class/powercap")
+PROCESS = Path("/proc/self")
 
 
 @dataclass(frozen=True)
@@ -66,7 +69,8 @@ class Meter:
 def _forget_peak(device: torch.device) -> None:
     if device.type == "cpu":
         if sys.platform == "linux":
-            Path("/proc/self/clear_refs").write_text("5")
+            with suppress(OSError):  # gVisor, a sandbox for containers, has no such file
+                (PROCESS / "clear_refs").write_text("5")
         return
     import torch
 
@@ -81,9 +85,8 @@ def _peak(device: torch.device) -> int | None:
 
         peak = getattr(torch.get_device_module(device), "max_memory_allocated", None)
         return int(peak(device)) if peak else None
-    if sys.platform == "linux":
-        status = Path("/proc/self/status").read_text()
-        return int(status.partition("VmHWM:")[2].split()[0]) * 1024
+    if sys.platform == "linux" and (found := re.search(r"VmHWM:\s*(\d+)", (PROCESS / "status").read_text())):
+        return int(found[1]) * 1024
     # On other systems the peak is that since the start of the process, which is an upper bound.
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
 

@@ -42,6 +42,13 @@ def sockets(tmp_path, monkeypatch):
     cost.energy_counter.cache_clear()
 
 
+def test_where_the_system_does_not_forget_a_peak_that_since_the_start_is_told(tmp_path, monkeypatch):
+    (tmp_path / "status").write_text("Name:\tpython\nVmRSS:\t100 kB\n")
+    (tmp_path / "clear_refs").mkdir()
+    monkeypatch.setattr(cost, "PROCESS", tmp_path)
+    assert Meter(torch.device("cpu")).cost().peak_memory > 2**20
+
+
 def test_the_peak_is_that_of_the_work_and_not_of_what_was_before():
     def peak(megabytes):
         meter = Meter(CPU)
