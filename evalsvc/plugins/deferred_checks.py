@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from contextvars import ContextVar
 from typing import TYPE_CHECKING
 
@@ -21,13 +21,23 @@ _deferred: ContextVar[list[tuple[Tensor, Message]] | None] = ContextVar("deferre
 
 @contextmanager
 def deferred() -> Iterator[None]:
-    """Within, numbers on a device are not read by :func:`refuse` but at the end, where the first fault raises."""
+    """Within, numbers on a device are not read by :func:`refuse` but at the end, where the first fault raises; also
+    instead of a later error of a plug-in, of which it may be the cause.
+    """
     checks: list[tuple[Tensor, Message]] = []
     token = _deferred.set(checks)
     try:
         yield
+    except ModelError:
+        with suppress(RuntimeError):  # the device may be lost
+            _make(checks)
+        raise
     finally:
         _deferred.reset(token)
+    _make(checks)
+
+
+def _make(checks: Sequence[tuple[Tensor, Message]]) -> None:
     if checks:
         counts = torch.stack([bad for bad, _ in checks]).tolist()
         for count, (_, message) in zip(counts, checks, strict=True):

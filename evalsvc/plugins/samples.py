@@ -193,8 +193,8 @@ def on_host(samples: Samples) -> Samples:
 
 
 def _on_host(tensors: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
-    if not tensors or tensors[0].device.type == "cpu":
-        return tensors
+    if len({each.device for each in tensors}) != 1 or tensors[0].device.type == "cpu":
+        return tuple(each.cpu() for each in tensors)
     flat = torch.cat([each.flatten() for each in tensors]).cpu()
     parts = torch.split(flat, [each.numel() for each in tensors])
     return tuple(part.view(each.shape) for part, each in zip(parts, tensors, strict=True))

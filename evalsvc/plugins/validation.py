@@ -88,7 +88,8 @@ def _check(generator: Generator, samples: Samples, who: str) -> None:
                     f"{who} returned audio of dtype {wave.dtype} and shape {tuple(wave.shape)}: return "
                     "one-dimensional float32"
                 )
-        bad = torch.stack([~torch.isfinite(wave).all() for wave in samples.waves]).sum()
+        where = samples.waves[0].device  # a plug-in may put silence on the host beside the sounds of a device
+        bad = torch.stack([(~torch.isfinite(wave).all()).to(where) for wave in samples.waves]).sum()
         refuse(bad, lambda bad: f"{who} returned {bad} sounds with NaN or infinite values: return finite float32")
     elif not all(isinstance(item, str) for item in samples.items):
         raise ModelError(f"{who} returned documents that are not str")

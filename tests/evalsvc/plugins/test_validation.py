@@ -5,7 +5,7 @@ from evalsvc.core.errors import ModelError
 from evalsvc.plugins import conformance, validation
 from evalsvc.plugins.deferred_checks import deferred
 from evalsvc.plugins.interfaces import ExtractorInfo, GeneratorInfo
-from evalsvc.plugins.samples import Audio, Images, MixedImages, SampleRequest, Texts
+from evalsvc.plugins.samples import Audio, Images, MixedImages, SampleRequest, Texts, on_host
 from tests.pretended_device import pretended
 
 CPU = torch.device("cpu")
@@ -161,6 +161,31 @@ def test_sounds_with_nan_are_counted_at_once_or_at_the_end_of_a_loop_on_a_device
     with pretended() as device, pytest.raises(ModelError, match=message):
         loop()
     assert len(drawn) == 2
+
+
+def test_the_fault_of_a_sample_comes_before_the_error_that_it_causes_at_the_end_of_a_loop():
+    def loop(error):
+        with deferred():
+            validation.sample(Silence(), SampleRequest.of(0, 0, 4, "cuda"))
+            raise error
+
+    with pretended():
+        with pytest.raises(ModelError, match="returned 2 sounds with NaN"):
+            loop(ModelError("extractor 'ears' hears nothing"))
+        with pytest.raises(KeyError):
+            loop(KeyError())
+
+
+def test_silence_of_the_host_may_stand_beside_sounds_of_a_device():
+    class Partly:
+        info = GeneratorInfo("partly", "audio", ())
+
+        def sample(self, request):
+            return Audio((device.tensor(torch.ones(3)), torch.zeros(2)), 16_000)
+
+    with pretended() as device:
+        found = on_host(validation.sample(Partly(), SampleRequest.of(0, 0, 2)).samples)
+        assert [wave.tolist() for wave in found.waves] == [[1, 1, 1], [0, 0]]
 
 
 @pytest.mark.parametrize(
