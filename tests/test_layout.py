@@ -63,3 +63,13 @@ def test_what_is_long_is_listed_with_the_reason():
     layout = Layout(ROOT)
     long = {each.rpartition(":")[0] for each in layout.long_modules() + layout.long_functions()}
     assert listed == {re.sub(r"^evalsvc/(?=metrics/|dashboards/)", "", name) for name in long}
+
+
+def test_processes_of_python_import_nothing_from_the_folder_that_somebody_is_in():
+    starts = {
+        f"{path.relative_to(ROOT)}: {start}"
+        for path in (ROOT / "evalsvc").rglob("*.py")
+        for start in re.findall(r"\[\s*sys\.executable,[^\]]*", path.read_text())
+    }
+    assert len(starts) > 7
+    assert not {start for start in starts if '"-P"' not in start}, "it may hold a torch.py"

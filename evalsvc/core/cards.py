@@ -37,7 +37,7 @@ class Card(BaseModel):
 def count_cards() -> int:
     """The number of CUDA devices, counted by another process: this one shall not keep torch and a CUDA context."""
     count = "import torch; print(torch.cuda.device_count())"
-    return int(subprocess.run([sys.executable, "-c", count], capture_output=True, text=True, check=True).stdout)
+    return int(subprocess.run([sys.executable, "-P", "-c", count], capture_output=True, text=True, check=True).stdout)
 
 
 def cards_of(
@@ -92,7 +92,7 @@ def _number(name: str) -> int | None:
 
 
 def _place(card: Card) -> tuple[str, str]:
-    return card.device, card.variables.get(VISIBLE, "")
+    return card.device.removesuffix(":0"), card.variables.get(VISIBLE, "")
 
 
 def _seen(environment: Mapping[str, str], count: Callable[[], int]) -> tuple[str, ...]:

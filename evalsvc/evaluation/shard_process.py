@@ -100,7 +100,7 @@ class ShardProcess:
         ours, theirs = socket.socketpair()
         with ours, theirs:
             process = subprocess.Popen(
-                [sys.executable, "-m", MODULE, str(theirs.fileno()), self._role.model_dump_json()],
+                [sys.executable, "-P", "-m", MODULE, str(theirs.fileno()), self._role.model_dump_json()],
                 env=os.environ | self._role.card.variables,
                 stdin=subprocess.DEVNULL,
                 stdout=STDERR,

@@ -41,7 +41,8 @@ EXIT_USAGE = 2
 """Exit code of a process that a restart would not help."""
 
 P = ParamSpec("P")
-log = logging.getLogger("evalsvc.queue.supervisor")  # this module runs as __main__
+MODULE = "evalsvc.queue.supervisor"  # which runs as __main__
+log = logging.getLogger(MODULE)
 
 
 class ProcessRole(BaseModel):
@@ -74,7 +75,7 @@ class _Child:
 
     def start(self) -> None:
         self.name, self.started = worker_registry.new_name(), time.monotonic()
-        command = [sys.executable, "-m", "evalsvc.queue.supervisor", self.name, self.duty.model_dump_json()]
+        command = [sys.executable, "-P", "-m", MODULE, self.name, self.duty.model_dump_json()]
         # A process group of its own: Ctrl-C goes to the supervisor, which lets its processes finish their work.
         self.process = subprocess.Popen(command, env=os.environ | self.duty.card.variables, process_group=0)
 

@@ -23,7 +23,7 @@ class BoundedProcess:
     """``python -m MODULE SOCKET ARGUMENT...``, started with its first task. Not thread-safe."""
 
     def __init__(self, module: str, arguments: Sequence[str]) -> None:
-        self._command = [sys.executable, "-m", module]
+        self._command = [sys.executable, "-P", "-m", module]
         self._arguments = list(arguments)
         self._process: subprocess.Popen[bytes] | None = None
         self._socket: socket.socket | None = None

@@ -61,7 +61,7 @@ def test_the_variable_of_amd_is_set_where_it_would_win():
 
 
 def test_a_device_given_twice_has_two_processes_that_know_it():
-    cards = cards_of("cuda,cuda:1,cuda:0,cpu,cpu", {}, lambda: 2)
+    cards = cards_of("cuda,cuda:1,cuda:0,cpu,cpu:0", {}, lambda: 2)
     assert [card.processes for card in cards] == [2, 1, 2, 2, 2]
 
 
