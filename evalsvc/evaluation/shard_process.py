@@ -26,6 +26,8 @@ from evalsvc.store.tables import Failure
 MODULE = "evalsvc.evaluation.shard_process_main"
 STDERR = 2
 """Where the process prints: standard output holds the results of a command."""
+LAST_SECONDS = 10
+"""Longest time between the end of a process's work and its exit."""
 
 
 class ShardProcessRole(BaseModel):
@@ -121,8 +123,8 @@ class ShardProcess:
                 advance(answer)
                 answer = _receive(running)
         except (EOFError, ConnectionError):
-            self.end()
             death = _death(running) if running else "was ended"
+            self.end()
             raise StorageError(
                 f"the process on {self._role.card.name} {death} {when}: run the same command again to continue"
             ) from None
@@ -145,8 +147,13 @@ def _receive(running: Running) -> Answer:
 
 
 def _death(running: Running) -> str:
-    code = running.process.wait()
-    return f"was killed by {signal.Signals(-code).name}" if code < 0 else f"exited with code {code}"
+    """How a process ended that has closed its pipe, which it does before it exits."""
+    try:
+        code = running.process.wait(LAST_SECONDS)
+    except subprocess.TimeoutExpired:
+        return "closed its pipe"
+    names = {each.value: each.name for each in signal.Signals}
+    return f"was killed by {names.get(-code, f'signal {-code}')}" if code < 0 else f"exited with code {code}"
 
 
 @contextmanager

@@ -11,7 +11,7 @@ import time
 from contextlib import suppress
 from multiprocessing.connection import Connection
 
-from evalsvc.core.errors import EvalsvcError, StorageError, first_line
+from evalsvc.core.errors import EvalsvcError, ModelError, StorageError, first_line
 from evalsvc.core.observability import logs
 from evalsvc.core.settings import Settings
 from evalsvc.evaluation import failures
@@ -67,7 +67,8 @@ def _failed(error: Exception) -> tuple[Exception, Failure]:
     try:
         pickle.loads(pickle.dumps(error))
     except Exception:
-        return StorageError(f"{type(error).__name__}: {first_line(error)}"), failure
+        kind = ModelError if failure is Failure.MODEL else StorageError
+        return kind(f"{type(error).__name__}: {first_line(error)}"), failure
     return error, failure
 
 

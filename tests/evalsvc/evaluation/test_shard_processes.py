@@ -3,6 +3,8 @@
 import multiprocessing
 import os
 import pickle
+import subprocess
+import sys
 import threading
 
 import numpy as np
@@ -27,7 +29,7 @@ from evalsvc.evaluation.context import EvaluationContext
 from evalsvc.evaluation.planning import plan
 from evalsvc.evaluation.runner import evaluate
 from evalsvc.evaluation.shard_computation import compute_shard
-from evalsvc.evaluation.shard_process import ShardProcessRole, shard_processes
+from evalsvc.evaluation.shard_process import Running, ShardProcess, ShardProcessRole, shard_processes
 from evalsvc.inputs.checkpoints import Checkpoint
 from evalsvc.inputs.suites import Suite
 from evalsvc.plugins.registry import Plugins
@@ -137,6 +139,30 @@ def test_a_device_that_is_not_there_is_named_before_anything_is_computed(home):
     error, failure = ours.recv()
     assert "device 'GPU-gone' cannot be used here" in str(error)
     assert (type(error), failure) == (InputError, Failure.MODEL)
+
+
+@pytest.mark.parametrize(
+    ("end", "said"),
+    [
+        ("time.sleep(0.1); os._exit(3)", "exited with code 3"),
+        ("os.kill(os.getpid(), 9)", "was killed by SIGKILL"),
+    ],
+)
+def test_the_end_of_a_process_is_told_as_it_was(monkeypatch, end, said):
+    ours, theirs = multiprocessing.Pipe()
+    program = f"import os, time; os.close({theirs.fileno()}); {end}"
+    process = subprocess.Popen([sys.executable, "-S", "-c", program], pass_fds=[theirs.fileno()])
+    theirs.close()
+    monkeypatch.setattr(ShardProcess, "_start", lambda self: Running(process, ours))
+    with pytest.raises(StorageError, match=f"the process on cpu {said} at its start"):
+        ShardProcess(ShardProcessRole(card=Card(name="cpu"), batch_size=20, plugins=())).open()
+
+
+def test_an_error_of_a_plugin_that_cannot_be_sent_is_still_one_of_the_model():
+    error = ModelError("it holds a function")
+    error.held = lambda: None
+    sent, failure = shard_process_main._failed(error)
+    assert (type(sent), str(sent), failure) == (ModelError, "ModelError: it holds a function", Failure.MODEL)
 
 
 def test_the_first_error_ends_all_and_is_the_one_that_is_raised():
