@@ -6,7 +6,7 @@ import re
 from collections.abc import Callable, Iterator
 from typing import TypeVar
 
-from evalsvc.core.errors import causes
+from evalsvc.core.errors import EvalsvcError, causes
 from evalsvc.metrics.lazy_torch import torch
 
 T = TypeVar("T")
@@ -26,6 +26,8 @@ _FULL = re.compile(
     ),
     re.IGNORECASE,
 )
+_QUOTES = (EvalsvcError, ValueError, LookupError, TypeError)
+"""Errors whose text may be that of a sample, such as an answer that is no number; those of allocators are others."""
 
 
 class Batches:
@@ -59,7 +61,10 @@ def out_of_memory(error: BaseException) -> bool:
     The process can go on: an allocation that failed leaves a CUDA context usable, and torch clears the error, also
     where it is a ``torch.AcceleratorError``.
     """
-    return any(isinstance(each, MemoryError) or says_full(str(each)) for each in causes(error))
+    return any(
+        isinstance(each, MemoryError) or (not isinstance(each, _QUOTES) and says_full(str(each)))
+        for each in causes(error)
+    )
 
 
 def says_full(text: str) -> bool:

@@ -66,6 +66,9 @@ OTHERS = [
         ),
     ),
     ValueError("the pipeline's memory has no allocated slot"),
+    ValueError("invalid literal for int() with base 10: 'I am out of memory'"),
+    KeyError("out of memory"),
+    ModelError("generator 'x' failed: ValueError: no answer in 'out of memory'"),
 ]
 
 
