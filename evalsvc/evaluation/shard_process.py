@@ -8,7 +8,7 @@ import socket
 import subprocess
 import sys
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import NamedTuple
@@ -26,8 +26,8 @@ from evalsvc.store.tables import Failure
 MODULE = "evalsvc.evaluation.shard_process_main"
 STDERR = 2
 """Where the process prints: standard output holds the results of a command."""
-LAST_SECONDS = 10
-"""Longest time between the end of a process's work and its exit."""
+LAST_SECONDS = 5
+"""Longest time in which an interrupted process ends what its plug-ins have started, and exits."""
 
 
 class ShardProcessRole(BaseModel):
@@ -92,9 +92,13 @@ class ShardProcess:
         return self._ask(request, advance, f"in {shard.kind} {shard.start}-{shard.stop}")
 
     def end(self) -> None:
-        """Kill the process, if it runs; a :meth:`compute` in another thread raises. The next shard starts another."""
+        """End the process, if it runs; a :meth:`compute` in another thread raises. The next shard starts another."""
         running, self._running = self._running, None
         if running:
+            if self._opened:
+                running.process.send_signal(signal.SIGINT)
+                with suppress(subprocess.TimeoutExpired):
+                    running.process.wait(LAST_SECONDS)
             running.process.kill()
             running.process.wait()
 

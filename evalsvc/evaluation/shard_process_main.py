@@ -5,10 +5,10 @@ from __future__ import annotations
 import logging
 import os
 import pickle
+import signal
 import sys
 import threading
 import time
-from contextlib import suppress
 from multiprocessing.connection import Connection
 
 from evalsvc.core.errors import EvalsvcError, ModelError, StorageError, first_line
@@ -18,7 +18,7 @@ from evalsvc.evaluation import failures
 from evalsvc.evaluation.compatibility import require_compatible
 from evalsvc.evaluation.context import EvaluationContext
 from evalsvc.evaluation.shard_computation import compute_shard
-from evalsvc.evaluation.shard_process import Answer, Request, ShardProcessRole
+from evalsvc.evaluation.shard_process import LAST_SECONDS, Answer, Request, ShardProcessRole
 from evalsvc.evaluation.spec import EvaluationSpec
 from evalsvc.metrics.errors import MetricError
 from evalsvc.plugins.registry import Plugins
@@ -56,6 +56,8 @@ def _end_with(parent: int) -> None:
     """Exit when the parent has, also in the middle of a shard."""
     while os.getppid() == parent:
         time.sleep(1)
+    os.kill(os.getpid(), signal.SIGINT)
+    time.sleep(LAST_SECONDS)
     os._exit(0)
 
 
@@ -74,5 +76,10 @@ def _failed(error: Exception) -> tuple[Exception, Failure]:
 
 if __name__ == "__main__":
     logs.setup_command()
-    with suppress(EOFError, ConnectionError):  # the parent has exited
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # which the parent may ignore
+    try:
         work(Connection(int(sys.argv[1])), ShardProcessRole.model_validate_json(sys.argv[2]))
+    except (EOFError, ConnectionError):  # the parent has exited
+        pass
+    except KeyboardInterrupt:
+        os._exit(128 + signal.SIGINT)  # without waiting for threads of plug-ins

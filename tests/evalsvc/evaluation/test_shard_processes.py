@@ -24,7 +24,7 @@ from evalsvc.core.errors import (
 )
 from evalsvc.core.settings import Settings
 from evalsvc.core.side_by_side import side_by_side
-from evalsvc.evaluation import shard_process_main
+from evalsvc.evaluation import shard_process, shard_process_main
 from evalsvc.evaluation.context import EvaluationContext
 from evalsvc.evaluation.planning import plan
 from evalsvc.evaluation.runner import evaluate
@@ -156,6 +156,32 @@ def test_the_end_of_a_process_is_told_as_it_was(monkeypatch, end, said):
     monkeypatch.setattr(ShardProcess, "_start", lambda self: Running(process, ours))
     with pytest.raises(StorageError, match=f"the process on cpu {said} at its start"):
         ShardProcess(ShardProcessRole(card=Card(name="cpu"), batch_size=20, plugins=())).open()
+
+
+@pytest.mark.parametrize("ignores", [False, True])
+def test_a_process_that_is_ended_may_end_first_what_its_plugins_have_started(monkeypatch, tmp_path, ignores):
+    program = """
+import signal, sys, time
+from multiprocessing.connection import Connection
+from pathlib import Path
+if sys.argv[3] == "True":
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+try:
+    Connection(int(sys.argv[1])).send(None)
+    time.sleep(60)
+finally:
+    Path(sys.argv[2]).touch()
+"""
+    ours, theirs = multiprocessing.Pipe()
+    command = [sys.executable, "-S", "-c", program, str(theirs.fileno()), str(tmp_path / "ended"), str(ignores)]
+    child = subprocess.Popen(command, pass_fds=[theirs.fileno()], stderr=subprocess.DEVNULL)
+    monkeypatch.setattr(ShardProcess, "_start", lambda self: Running(child, ours))
+    monkeypatch.setattr(shard_process, "LAST_SECONDS", 0.1 if ignores else 60)
+    process = ShardProcess(ShardProcessRole(card=Card(name="cpu"), batch_size=20, plugins=()))
+    process.open()
+    process.end()
+    assert child.returncode is not None
+    assert (tmp_path / "ended").exists() is not ignores
 
 
 def test_an_error_of_a_plugin_that_cannot_be_sent_is_still_one_of_the_model():
