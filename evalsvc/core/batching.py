@@ -76,3 +76,9 @@ def says_full(text: str) -> bool:
     False
     """
     return _FULL.search(text) is not None
+
+
+def free_memory(device: torch.device) -> int:
+    """Bytes that are free on a CUDA device, or that this process keeps there without using them."""
+    kept = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
+    return int(torch.cuda.mem_get_info(device)[0] + kept)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 
-from evalsvc.core.batching import out_of_memory
+from evalsvc.core.batching import free_memory, out_of_memory
 from evalsvc.core.errors import first_line
 from evalsvc.metrics.devices import staged, working_on
 from evalsvc.metrics.inputs import INPUTS, Form, Source
@@ -103,9 +103,7 @@ class Placement:
 
     def _fits(self, size: int) -> bool:
         held = sum(each.nbytes for each in self._uploaded.values())
-        free, _ = torch.cuda.mem_get_info(self.device)
-        cached = torch.cuda.memory_reserved(self.device) - torch.cuda.memory_allocated(self.device)
-        return held + size <= SHARE * (held + free + cached)
+        return held + size <= SHARE * (held + free_memory(self.device))
 
     def _copy(self, array: np.ndarray) -> Tensor:
         whole = torch.empty(array.shape, dtype=getattr(torch, array.dtype.name), device=self.device)

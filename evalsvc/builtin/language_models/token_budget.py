@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 import torch
 
 from evalsvc.builtin.language_models.model import DTYPES, LanguageModel
-from evalsvc.core.batching import out_of_memory
+from evalsvc.core.batching import free_memory, out_of_memory
 from evalsvc.core.errors import ModelError
 
 T = TypeVar("T")
@@ -55,12 +55,6 @@ class TokenBudget:
         if self._device.type == "cuda":
             torch.cuda.empty_cache()
         return None
-
-
-def free_memory(device: torch.device) -> int:
-    """Bytes that are free on a device, or that this process keeps there without using them."""
-    kept = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
-    return int(torch.cuda.mem_get_info(device)[0] + kept)
 
 
 def bytes_per_token(model: LanguageModel, window: int, *, whole_logits: bool) -> int:
