@@ -1,6 +1,7 @@
 """The facts that the demo's digits must show, and the command line on them."""
 
 import json
+from contextlib import contextmanager
 
 import numpy as np
 import pytest
@@ -34,9 +35,9 @@ metrics:
 WIDE = POLICY.replace("2.0", "5.0").replace("0.05", "0.15").replace("{model: flow, step: 2000}", "{alias: production}")
 
 
-@pytest.fixture(scope="module")
-def workspace(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("gates")
+@contextmanager
+def production(folder):
+    """A home in which one checkpoint is scored, once, and in production."""
     (folder / "gate.yaml").write_text(POLICY)
     (folder / "wide.yaml").write_text(WIDE)
     with pytest.MonkeyPatch.context() as patch:
@@ -45,6 +46,19 @@ def workspace(tmp_path_factory):
         flow = WEIGHTS / "flow" / "step_2000.safetensors"
         invoke("score", str(flow), "--generator", "flow", "--device", "cpu", "--suite", "digits@1")
         invoke("alias", "set", "production", "flow@2000")
+        yield folder
+
+
+@pytest.fixture(scope="module")
+def workspace(tmp_path_factory):
+    with production(tmp_path_factory.mktemp("gates")) as folder:
+        yield folder
+
+
+@pytest.fixture
+def fresh(tmp_path):
+    """A home without the seeds that other tests score: what is stored decides there."""
+    with production(tmp_path) as folder:
         yield folder
 
 
@@ -113,8 +127,8 @@ def test_the_same_checkpoint_against_itself_passes_under_any_seed(workspace, see
     assert (done.exit_code, document["verdict"]["status"]) == (0, "PASS")
 
 
-def test_a_run_against_itself_is_equal_and_costs_nothing(workspace):
-    done = invoke("gate", "run", workspace / "gate.yaml", "--candidate", "flow@2000", "--json", "--stored")
+def test_a_run_against_itself_is_equal_and_costs_nothing(fresh):
+    done = invoke("gate", "run", fresh / "gate.yaml", "--candidate", "flow@2000", "--json", "--stored")
     document = json.loads(done.stdout)
     assert done.exit_code == 0
     assert document["evidence"]["metrics"]["recall"]["comparisons"][1]["estimate"] == 0
@@ -129,12 +143,12 @@ def test_a_timeout_ends_with_six_and_is_recorded(workspace):
     assert "timed out after" in newest.verdict["reason"]
 
 
-def test_promotion_needs_the_gate_and_leaves_a_trace(workspace):
-    assert gate(workspace, "gate.yaml", "gan@500").exit_code == 3
-    refused = invoke("alias", "set", "release", "gan@500", "--require-gate", workspace / "gate.yaml", "--device", "cpu")
+def test_promotion_needs_the_gate_and_leaves_a_trace(fresh):
+    assert gate(fresh, "gate.yaml", "gan@500").exit_code == 3
+    refused = invoke("alias", "set", "release", "gan@500", "--require-gate", fresh / "gate.yaml", "--device", "cpu")
     assert refused.exit_code == 3
     assert json.loads(invoke("alias", "list", "--json").stdout) == [{"alias": "production", "checkpoint": "flow@2000"}]
-    allowed = invoke("alias", "set", "release", "flow@2000", "--require-gate", workspace / "gate.yaml", "--stored")
+    allowed = invoke("alias", "set", "release", "flow@2000", "--require-gate", fresh / "gate.yaml", "--stored")
     assert allowed.exit_code == 0
     newest = json.loads(invoke("gate", "history", "--json").stdout)[0]
     assert (newest["status"], newest["promoted"], newest["candidate"]) == ("PASS", ["release"], "flow@2000")
