@@ -27,7 +27,7 @@ _FULL = re.compile(
     re.IGNORECASE,
 )
 _QUOTES = (EvalsvcError, ValueError, LookupError, TypeError)
-"""Errors whose text may be that of a sample, such as an answer that is no number; those of allocators are others."""
+"""Errors whose text may quote a sample, such as an answer that cannot be read as a number; no allocator raises them."""
 
 
 class Batches:

@@ -9,7 +9,7 @@ from contextlib import suppress
 from urllib.parse import quote, unquote
 
 import pytest
-from playwright.sync_api import Browser, Page, expect
+from playwright.sync_api import Browser, Error, Page, expect
 from sqlalchemy import update
 
 from evalsvc.store.session import Database
@@ -101,8 +101,8 @@ def test_names_do_nothing_and_empty_no_chart(view, least, site, page):
         expect(page.locator("path[aria-roledescription=point]").nth(least - 1)).to_be_attached()
         assert points(page) >= least
         for _ in range(10):  # a chart that is still being drawn hears nothing
-            page.locator("path[aria-roledescription=point]").first.hover(force=True)
-            with suppress(AssertionError):
+            with suppress(AssertionError, Error):
+                page.locator("path[aria-roledescription=point]").first.hover(force=True)
                 expect(page.locator("#vg-tooltip-element")).to_be_visible(timeout=2000)
                 break
             page.mouse.move(0, 0)
