@@ -10,6 +10,7 @@ from typer.testing import CliRunner
 
 from evalsvc.builtin.generators.command import CommandSamples
 from evalsvc.builtin.generators.program import Runner
+from evalsvc.builtin.recognizers import opening
 from evalsvc.builtin.recognizers.faster_whisper import FasterWhisper
 from evalsvc.builtin.recognizers.interface import RATE
 from evalsvc.builtin.scorers.error_rates import WordErrors
@@ -64,6 +65,8 @@ def mishearing(share):
     ],
 )
 def test_a_voice_that_is_misheard_does_not_ship(home, monkeypatch, share, code, verdict):
+    # Another recognizer under the same name, which must not find what the one before has heard.
+    monkeypatch.setattr(opening, "_OPEN", {})
     monkeypatch.setattr(Runner, "run", spoken)
     monkeypatch.setattr(FasterWhisper, "__init__", _unopened)
     monkeypatch.setattr(FasterWhisper, "hear", mishearing(share))
