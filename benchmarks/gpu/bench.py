@@ -52,7 +52,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         bench = Bench(device, lines, folder)
         for name in given.only or PARTS:
             lines.attempt(name, functools.partial(PARTS[name], bench))
-            # After each part: whoever lends a machine may end the process.
+            # After each part, because a limit of time may end the process.
             (given.out / TABLE).write_text(report(bench, _lines(given.out / "gpu-check.jsonl")))
     return 1 if lines.failed else 0
 
