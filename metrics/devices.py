@@ -7,7 +7,7 @@ the host, and :func:`working_on` has their rows computed on the accelerator bloc
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any, TypeVar, cast
@@ -85,6 +85,16 @@ def staged(rows: Tensor, device: torch.device, dtype: torch.dtype | None = None)
     # Any other copy is waited for: to the host its numbers would not be there yet, and from memory that is not pinned
     # they may be gone before they are read.
     return rows.to(device, non_blocking=pinned).to(dtype or rows.dtype)
+
+
+def staged_together(arrays: Sequence[Tensor], device: torch.device) -> list[Tensor]:
+    """Arrays of any shapes and one dtype on a device; from one other, in one copy."""
+    places = {array.device for array in arrays}
+    if len(places) != 1 or device in places:
+        return [staged(array, device) for array in arrays]
+    flat = staged(torch.cat([array.flatten() for array in arrays]), device)
+    parts = torch.split(flat, [array.numel() for array in arrays])
+    return [part.view(array.shape) for part, array in zip(parts, arrays, strict=True)]
 
 
 def on_host(x: Any) -> np.ndarray:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, TypeAlias
 from jaxtyping import Float, Int64, UInt8
 
 from evalsvc.core.errors import ModelError
-from evalsvc.metrics.devices import staged
+from evalsvc.metrics.devices import staged, staged_together
 from evalsvc.metrics.lazy_torch import torch
 from evalsvc.plugins import rng
 from evalsvc.plugins.deferred_checks import refuse
@@ -185,19 +185,12 @@ def concatenate(parts: Sequence[Samples]) -> Samples:
 
 def on_host(samples: Samples) -> Samples:
     """The samples on the host; those of a device come in one copy."""
+    host = torch.device("cpu")
     if isinstance(samples, Images | Videos):
         return type(samples)(samples.pixels.cpu())
     if isinstance(samples, Audio):
-        return Audio(_on_host(samples.waves), samples.rate)
-    return MixedImages(_on_host(samples.items)) if isinstance(samples, MixedImages) else samples
-
-
-def _on_host(tensors: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
-    if len({each.device for each in tensors}) != 1 or tensors[0].device.type == "cpu":
-        return tuple(each.cpu() for each in tensors)
-    flat = torch.cat([each.flatten() for each in tensors]).cpu()
-    parts = torch.split(flat, [each.numel() for each in tensors])
-    return tuple(part.view(each.shape) for part, each in zip(parts, tensors, strict=True))
+        return Audio(tuple(staged_together(samples.waves, host)), samples.rate)
+    return MixedImages(tuple(staged_together(samples.items, host))) if isinstance(samples, MixedImages) else samples
 
 
 def rows(samples: Samples, chosen: Sequence[int]) -> Samples:

@@ -14,6 +14,7 @@ import pytest
 import torch
 from PIL import Image
 
+from benchmarks.gpu.evaluations import SLOW
 from benchmarks.random_inception import random_state
 from evalsvc.core.settings import Settings
 from evalsvc.evaluation.context import EvaluationContext
@@ -25,23 +26,6 @@ from evalsvc.inputs.suites import load_suite
 from evalsvc.plugins.registry import Plugins
 from evalsvc.store import queries
 
-SLOW = """
-import os, time
-from evalsvc import GeneratorInfo, register
-from evalsvc import Images
-
-
-@register("generators", "slow")
-class Slow:
-    info = GeneratorInfo("slow", "image", (1, 8, 8))
-
-    def __init__(self, checkpoint, device):
-        pass
-
-    def sample(self, request):
-        time.sleep(float(os.environ.get("PAUSE", 0)))
-        return Images.from_unit(0.3 + 0.2 * request.normal(1, 8, 8))
-"""
 SUITE = """
 name: quick
 version: 1

@@ -8,9 +8,9 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from evalsvc.builtin.extractors.batches import staged_together
 from evalsvc.core.errors import InputError
 from evalsvc.inputs.sounds.decoding import resample
+from evalsvc.metrics.devices import staged_together
 from evalsvc.plugins.samples import Audio, Samples
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Protocol
 
 import torch
@@ -11,7 +11,7 @@ from torch import Tensor
 
 from evalsvc.core.batching import Batches, out_of_memory
 from evalsvc.core.errors import InputError, ModelError
-from evalsvc.metrics.devices import staged
+from evalsvc.metrics.devices import staged, staged_together
 from evalsvc.metrics.full_precision import full_precision
 from evalsvc.plugins.samples import Images, MixedImages, Samples
 
@@ -53,16 +53,6 @@ class PreparedImages:
             items = staged_together(self._samples.items[rows], self._device)
             return torch.cat([self._prepare(item[None].expand(-1, 3, -1, -1)) for item in items])
         return self._prepare(staged(self._samples[rows], self._device).expand(-1, 3, -1, -1))
-
-
-def staged_together(arrays: Sequence[Tensor], device: torch.device) -> list[Tensor]:
-    """Arrays of any shapes and one dtype on a device; from one other, in one copy."""
-    places = {array.device for array in arrays}
-    if len(places) != 1 or device in places:
-        return [staged(array, device) for array in arrays]
-    flat = staged(torch.cat([array.flatten() for array in arrays]), device)
-    parts = torch.split(flat, [array.numel() for array in arrays])
-    return [part.view(array.shape) for part, array in zip(parts, arrays, strict=True)]
 
 
 class Pieces:

@@ -18,7 +18,7 @@ from evalsvc.builtin.language_models.model import LanguageModel
 from evalsvc.builtin.language_models.token_budget import TokenBudget
 from evalsvc.builtin.language_models.writer import Writer
 from evalsvc.core.errors import InputError, ModelError
-from evalsvc.metrics.devices import staged
+from evalsvc.metrics.devices import staged, staged_together
 from evalsvc.metrics.full_precision import full_precision
 from evalsvc.plugins.items import Prompt
 
@@ -81,9 +81,8 @@ class TargetScorer:
                 parts.append(found)
                 done += len(rows)
         if parts:
-            flat = torch.cat([part.flatten() for part in parts]).cpu().double()
-            losses = torch.split(flat, [part.numel() for part in parts])
-            nats[order] = torch.cat([own.view(part.shape).sum(1) for own, part in zip(losses, parts, strict=True)])
+            losses = staged_together(parts, torch.device("cpu"))
+            nats[order] = torch.cat([each.double().sum(1) for each in losses])
         if bad := (~nats.isfinite()).nonzero().flatten().tolist():
             raise ModelError(f"{model.name} gives target {bad[0]} the likelihood {nats[bad[0]]} in {model.dtype}")
         return nats, torch.tensor([len(tokens) for tokens in after], dtype=torch.int64)

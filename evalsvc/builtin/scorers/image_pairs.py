@@ -8,9 +8,9 @@ from collections.abc import Callable, Mapping, Sequence
 from jaxtyping import UInt8
 from torch import Tensor
 
-from evalsvc.builtin.extractors.batches import staged_together
 from evalsvc.builtin.scorers.rows import Failed, score_rows
 from evalsvc.core.errors import InputError
+from evalsvc.metrics.devices import staged_together
 from evalsvc.metrics.lazy_torch import torch
 from evalsvc.metrics.registry import Quantity
 from evalsvc.plugins.items import ItemBatch, Scored

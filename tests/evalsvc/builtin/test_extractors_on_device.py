@@ -17,7 +17,7 @@ from torch import nn
 
 from benchmarks import random_inception
 from evalsvc.builtin.extractors import vgg16, video
-from evalsvc.builtin.extractors.batches import staged_together
+from evalsvc.metrics.devices import staged_together
 from evalsvc.metrics.registry import Quantity
 from evalsvc.metrics.score import Direction
 from evalsvc.plugins import scoring, validation
